@@ -1,0 +1,1 @@
+"""A small base model and three adapters, made from nothing, for the demo and its measurements."""

@@ -1,0 +1,1 @@
+"""The synthetic corpus of the base model: stories, documents, sums, copying and plain chat."""

@@ -1,0 +1,66 @@
+"""What the front end knows of an engine, wherever it runs."""
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Protocol
+
+from inference_service.engine.request import (
+    AdapterResidency,
+    EngineInfo,
+    EngineStats,
+    SamplingOptions,
+    TokenOutput,
+)
+
+
+class EngineDiedError(RuntimeError):
+    """The engine ended; the streams it ran are lost, and it is being started again."""
+
+
+class EngineRefusedError(RuntimeError):
+    """The engine is alive and said no; `reason` is an ErrorInfo reason such as ADAPTER_IN_USE,
+    OUT_OF_PAGES, ADAPTER_INVALID, ADAPTER_UNKNOWN."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class EngineClient(Protocol):
+    """One engine. Every method raises EngineDiedError when the engine ends while it waits."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine is; known once `start` has returned."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether requests can be submitted now."""
+
+    async def start(self) -> None:
+        """Starts the engine and waits until its model is loaded."""
+
+    def generate(
+        self,
+        prompt_token_ids: list[int],
+        sampling: SamplingOptions,
+        adapter_digest: str,
+        tenant: str,
+    ) -> AsyncGenerator[TokenOutput, None]:
+        """Runs a request; the last output has a finish_reason; closing it early aborts it.
+
+        Raises EngineRefusedError when the request can never run (reason OUT_OF_PAGES,
+        ADAPTER_UNKNOWN).
+        """
+
+    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
+        """Makes an adapter known and resident; at once when it already is."""
+
+    async def unload_adapter(self, digest: str) -> int:
+        """Frees an adapter; returns how many pages. EngineRefusedError while it is in use."""
+
+    async def stats(self) -> EngineStats:
+        """One consistent reading of pages, queues and resident adapters."""
+
+    async def close(self) -> None:
+        """Ends the engine and waits for it."""

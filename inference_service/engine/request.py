@@ -1,0 +1,140 @@
+"""The messages between the front end and the engine: frozen, small enough to send every step."""
+
+import msgspec
+
+
+class SamplingOptions(msgspec.Struct, frozen=True):
+    """Checked sampling settings: defaults are applied and ranges hold.
+
+    temperature 0 is greedy; top_k 0 means every token; `stop_token_ids` includes the end-of-text
+    tokens unless the caller asked to ignore them.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    max_tokens: int = 16
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+
+
+class Submit(msgspec.Struct, frozen=True, tag="submit"):
+    """Queue a request. `adapter_digest` is empty for the base model, else one `Load` made known."""
+
+    request_id: int
+    prompt_token_ids: list[int]
+    sampling: SamplingOptions
+    adapter_digest: str = ""
+    tenant: str = ""
+
+
+class Abort(msgspec.Struct, frozen=True, tag="abort"):
+    """Forget a request and free its pages; nothing more is sent for it."""
+
+    request_id: int
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """Make an adapter directory (PEFT layout, already verified) known and resident."""
+
+    call_id: int
+    digest: str
+    path: str
+
+
+class Unload(msgspec.Struct, frozen=True, tag="unload"):
+    """Free an adapter's pages. Refused while requests use it."""
+
+    call_id: int
+    digest: str
+
+
+class GetStats(msgspec.Struct, frozen=True, tag="get_stats"):
+    call_id: int
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    pass
+
+
+Command = Submit | Abort | Load | Unload | GetStats | Shutdown
+
+
+class TokenOutput(msgspec.Struct, frozen=True):
+    """Tokens of one request from one step.
+
+    `finish_reason` is "", "stop" (a stop token, which is the last of `token_ids`) or "length".
+    A request the engine cannot go on with ends with `error` instead.
+    """
+
+    request_id: int
+    token_ids: list[int]
+    finish_reason: str = ""
+    error: str = ""
+
+
+class StepOutput(msgspec.Struct, frozen=True, tag="step"):
+    """Everything one step produced, in one message."""
+
+    outputs: list[TokenOutput]
+
+
+class AdapterResidency(msgspec.Struct, frozen=True):
+    """An adapter inside the engine. `tier` is "device" while it has pages, else "disk"."""
+
+    digest: str
+    tier: str
+    pages: int
+    size_bytes: int
+    rank: int
+    running_requests: int
+
+
+class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
+    call_id: int
+    adapter: AdapterResidency
+
+
+class Unloaded(msgspec.Struct, frozen=True, tag="unloaded"):
+    call_id: int
+    freed_pages: int
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    """A `Load` or `Unload` that was not done. `reason` is an ErrorInfo reason."""
+
+    call_id: int
+    reason: str
+    message: str
+
+
+class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
+    """One consistent reading: free + kv + adapter pages = total."""
+
+    call_id: int
+    page_bytes: int
+    total_pages: int
+    free_pages: int
+    kv_pages: int
+    adapter_pages: int
+    num_running: int
+    num_waiting: int
+    num_steps: int
+    adapters: list[AdapterResidency]
+
+
+class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
+    """What the engine is, sent once when it is ready."""
+
+    device: str
+    dtype: str
+    max_model_len: int
+    max_lora_rank: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    vocab_size: int
+    base_weight_bytes: int
+
+
+Reply = StepOutput | Loaded | Unloaded | Refused | EngineStats | EngineInfo

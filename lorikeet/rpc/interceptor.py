@@ -1,0 +1,95 @@
+"""The server's outermost layer: every call ends in its result or in exactly one rich status."""
+
+import asyncio
+import inspect
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from lorikeet.rpc.errors import InternalError, LorikeetError, UnavailableError, UnimplementedError
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Any, Any], Any]
+
+
+class ErrorInterceptor(aio.ServerInterceptor[Any, Any]):
+    """Turns exceptions of handlers into statuses; streams are iterated inside the `try`."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = handler_call_details.method
+        if handler.unary_unary:
+            return _with(handler, unary_unary=_guard_unary(method, handler.unary_unary))
+        if handler.stream_unary:
+            return _with(handler, stream_unary=_guard_unary(method, handler.stream_unary))
+        if handler.unary_stream:
+            return _with(handler, unary_stream=_guard_stream(method, handler.unary_stream))
+        return _with(handler, stream_stream=_guard_stream(method, handler.stream_stream))
+
+
+def _with(handler: Any, **behavior: Any) -> Any:
+    (name,) = behavior
+    make = getattr(grpc, f"{name}_rpc_method_handler")
+    return make(
+        behavior[name],
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+def _guard_unary(method: str, behavior: Handler) -> Handler:
+    async def guarded(request: Any, context: Any) -> Any:
+        try:
+            result = behavior(request, context)
+            return await result if inspect.isawaitable(result) else result
+        except BaseException as error:
+            await _abort(method, error, context)
+
+    return guarded
+
+
+def _guard_stream(method: str, behavior: Handler) -> Handler:
+    async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
+        try:
+            async for response in behavior(request, context):
+                yield response
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            await _abort(method, error, context)
+
+    return guarded
+
+
+async def _abort(method: str, error: BaseException, context: Any) -> None:
+    if isinstance(error, aio.AbortError):
+        raise error
+    if isinstance(error, asyncio.CancelledError) and context.cancelled():
+        raise error  # the client has gone: there is nobody left to answer
+    await context.abort_with_status(_as_lorikeet_error(method, error).to_status())
+
+
+def _as_lorikeet_error(method: str, error: BaseException) -> LorikeetError:
+    if isinstance(error, LorikeetError):
+        return error
+    if isinstance(error, NotImplementedError):  # what generated servicers raise
+        return UnimplementedError(f"{method} is not implemented by this server")
+    if isinstance(error, asyncio.CancelledError):
+        # A handler that lets this escape would leave a client without a deadline hanging.
+        return UnavailableError("the server is shutting down", reason="SHUTTING_DOWN")
+    incident = uuid.uuid4().hex
+    logger.exception("unhandled error in %s, incident %s", method, incident, exc_info=error)
+    return InternalError(
+        f"internal error, incident {incident}", reason="INTERNAL", metadata={"incident": incident}
+    )

@@ -1,0 +1,115 @@
+"""Lifecycle of a gRPC server: safe binding, health, reflection, a ready file, a graceful stop."""
+
+import asyncio
+import ipaddress
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from grpc import aio
+from grpc_health.v1 import _async as aio_health
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from lorikeet.rpc.errors import UnauthenticatedError
+from lorikeet.rpc.interceptor import ErrorInterceptor
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # two servers on one port must fail, not share it
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.http2.max_ping_strikes", 0),
+]
+
+
+class InsecureBindError(ValueError):
+    """Plaintext on an address that others can reach."""
+
+
+def check_binding(address: str, *, insecure: bool) -> None:
+    """Refuses plaintext outside loopback unless the operator said `--insecure`."""
+    host = address.rpartition(":")[0].strip("[]")
+    if insecure or host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise InsecureBindError(
+            f"refusing to listen on {address} without TLS: bind to loopback or pass --insecure"
+        )
+
+
+class GrpcServer:
+    """A grpc.aio server with health and reflection; `health` is set by the service that owns it."""
+
+    def __init__(self, address: str, *, insecure: bool = False) -> None:
+        check_binding(address, insecure=insecure)
+        self._address = address
+        self._health = aio_health.HealthServicer()
+        self.server = aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+
+    async def start(self, service_names: Sequence[str]) -> str:
+        """Binds and starts; returns the address with the real port."""
+        names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self.server)
+        port = self.server.add_insecure_port(self._address)
+        await self.server.start()
+        self._service_names = ["", *service_names]
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    async def set_serving(self, serving: bool) -> None:
+        """Publishes one health for the whole process."""
+        statuses = health_pb2.HealthCheckResponse
+        status = statuses.SERVING if serving else statuses.NOT_SERVING
+        for name in self._service_names:
+            await self._health.set(name, status)
+
+    async def stop(self, grace: float) -> None:
+        """NOT_SERVING, then `grace` seconds for running calls; what is left gets UNAVAILABLE."""
+        await self._health.enter_graceful_shutdown()
+        await self.server.stop(grace)
+
+
+async def run_until_signal(stop: Callable[[], Awaitable[None]]) -> None:
+    """Waits for SIGTERM or SIGINT, then runs `stop`."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    await stopping.wait()
+    await stop()
+
+
+def write_ready_file(path: Path | None, address: str) -> None:
+    """Tells whoever started this process where it listens; the file appears whole or not at all."""
+    if path is None:
+        return
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        json.dump({"address": address, "pid": os.getpid()}, file)
+    Path(file.name).replace(path)
+
+
+def bearer_token(context: aio.ServicerContext[Any, Any]) -> str:
+    """The API key of the call; UNAUTHENTICATED, with one message for every bad credential."""
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str):
+            scheme, _, token = value.partition(" ")
+            if scheme.lower() == "bearer" and token:
+                return token
+    raise invalid_credential()
+
+
+def invalid_credential() -> UnauthenticatedError:
+    return UnauthenticatedError(
+        "the request carries no valid credential: send 'authorization: Bearer <api key>'",
+        reason="CREDENTIAL_INVALID",
+    )
