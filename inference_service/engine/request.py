@@ -65,12 +65,13 @@ class TokenOutput(msgspec.Struct, frozen=True):
     """Tokens of one request from one step.
 
     `finish_reason` is "", "stop" (a stop token, which is the last of `token_ids`) or "length".
-    A request the engine cannot go on with ends with `error` instead.
+    A request the engine cannot go on with ends with `refusal`, an ErrorInfo reason, and `error`.
     """
 
     request_id: int
     token_ids: list[int]
     finish_reason: str = ""
+    refusal: str = ""
     error: str = ""
 
 

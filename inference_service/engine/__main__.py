@@ -1,0 +1,66 @@
+"""The engine child: `python -m inference_service.engine ENDPOINT PARENT_PID CONFIG_JSON`."""
+
+import logging
+import os
+import signal
+import sys
+
+import msgspec
+import zmq
+
+from inference_service.engine.config import EngineConfig
+from inference_service.engine.engine import Engine
+from inference_service.engine.loop import run_engine
+from inference_service.engine.request import Command, Reply
+from inference_service.models.spec import UnsupportedModelError
+
+
+class _ParentGoneError(Exception):
+    """Nobody is left to serve."""
+
+
+class _Channel:
+    """Commands from the parent and replies to it, one message each."""
+
+    def __init__(self, endpoint: str, parent: int) -> None:
+        self._parent = parent
+        context = zmq.Context()
+        self._commands, self._replies = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        self._commands.connect(endpoint + "-commands")
+        self._replies.connect(endpoint + "-replies")
+        self._decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
+
+    def receive(self, timeout: float) -> Command | None:
+        if self._commands.poll(int(timeout * 1000)):
+            return self._decoder.decode(self._commands.recv())
+        if os.getppid() != self._parent:
+            raise _ParentGoneError
+        return None
+
+    def send(self, reply: Reply) -> None:
+        self._replies.send(msgspec.msgpack.encode(reply))
+
+
+def main() -> int:
+    endpoint, parent, config = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
+    # Ctrl-C reaches the whole process group; the parent stops the engine after its streams.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = _Channel(endpoint, parent)
+    try:
+        engine = Engine(msgspec.json.decode(config, type=EngineConfig))
+    except UnsupportedModelError as error:
+        logging.error("cannot serve this model: %s", error)
+        return 1
+    channel.send(engine.info)
+    try:
+        run_engine(engine, channel.receive, channel.send)
+    except _ParentGoneError:
+        logging.error("the front end is gone; the engine ends too")
+        engine.close()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

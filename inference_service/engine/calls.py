@@ -1,0 +1,138 @@
+"""The client's side of the conversation with an engine: who waits for which reply."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+from inference_service.engine.client import EngineDiedError, EngineRefusedError
+from inference_service.engine.request import (
+    Abort,
+    AdapterResidency,
+    Command,
+    EngineInfo,
+    EngineStats,
+    GetStats,
+    Load,
+    Loaded,
+    Refused,
+    Reply,
+    SamplingOptions,
+    StepOutput,
+    Submit,
+    TokenOutput,
+    Unload,
+    Unloaded,
+)
+
+_Answer = Loaded | Unloaded | EngineStats
+
+
+class CallTable:
+    """Matches replies to calls and streams. Closed until the engine is up and after it died."""
+
+    def __init__(self, send: Callable[[Command], None]) -> None:
+        self._send = send
+        self._numbers = itertools.count(1)
+        self._streams: dict[int, asyncio.Queue[TokenOutput | Exception]] = {}
+        self._answers: dict[int, asyncio.Future[_Answer]] = {}
+        self._closed_by: Exception | None = EngineDiedError("the engine is starting")
+
+    @property
+    def is_open(self) -> bool:
+        return self._closed_by is None
+
+    def open(self) -> None:
+        self._closed_by = None
+
+    def close(self, reason: Exception) -> None:
+        """Ends every waiting call and stream with `reason`, and refuses new ones."""
+        self._closed_by = reason
+        for queue in self._streams.values():
+            queue.put_nowait(reason)
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(reason)
+        self._streams.clear()
+        self._answers.clear()
+
+    def dispatch(self, reply: Reply) -> None:
+        match reply:
+            case StepOutput(outputs):
+                for output in outputs:
+                    queue = self._streams.get(output.request_id)
+                    if queue is not None:  # else aborted while the step ran
+                        queue.put_nowait(output)
+            case Refused(call_id, reason, message):
+                self._resolve(call_id, EngineRefusedError(reason, message))
+            case Loaded() | Unloaded() | EngineStats():
+                self._resolve(reply.call_id, reply)
+            case EngineInfo():
+                raise AssertionError("consumed by whoever starts the engine")
+
+    async def generate(
+        self,
+        prompt_token_ids: list[int],
+        sampling: SamplingOptions,
+        adapter_digest: str,
+        tenant: str,
+    ) -> AsyncGenerator[TokenOutput, None]:
+        self._check_open()
+        request_id = next(self._numbers)
+        queue = self._streams[request_id] = asyncio.Queue()
+        ended = False
+        try:
+            self._send(Submit(request_id, prompt_token_ids, sampling, adapter_digest, tenant))
+            while not ended:
+                output = await queue.get()
+                ended = isinstance(output, Exception) or bool(
+                    output.finish_reason or output.refusal
+                )
+                if isinstance(output, Exception):
+                    raise output
+                if output.refusal:
+                    raise EngineRefusedError(output.refusal, output.error)
+                yield output
+        finally:
+            self._streams.pop(request_id, None)
+            if not ended and self.is_open:
+                self._send(Abort(request_id))
+
+    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
+        answer = await self._call(lambda number: Load(number, digest, str(path)))
+        assert isinstance(answer, Loaded)
+        return answer.adapter
+
+    async def unload_adapter(self, digest: str) -> int:
+        answer = await self._call(lambda number: Unload(number, digest))
+        assert isinstance(answer, Unloaded)
+        return answer.freed_pages
+
+    async def stats(self) -> EngineStats:
+        answer = await self._call(GetStats)
+        assert isinstance(answer, EngineStats)
+        return answer
+
+    async def _call(self, make: Callable[[int], Command]) -> _Answer:
+        self._check_open()
+        number = next(self._numbers)
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            self._send(make(number))
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def _resolve(self, call_id: int, result: _Answer | Exception) -> None:
+        answer = self._answers.get(call_id)
+        if answer is None or answer.done():
+            return  # its caller has gone
+        if isinstance(result, Exception):
+            answer.set_exception(result)
+        else:
+            answer.set_result(result)
+
+    def _check_open(self) -> None:
+        if self._closed_by is not None:
+            raise type(self._closed_by)(*self._closed_by.args)

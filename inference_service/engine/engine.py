@@ -1,0 +1,223 @@
+"""The engine: commands in, one step at a time, replies out. Only adapter loads have a thread."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+
+from inference_service.engine.adapter_cache import AdapterCache
+from inference_service.engine.adapter_loader import AdapterLoader
+from inference_service.engine.adapter_manager import AdapterManager, Readiness, Refusal
+from inference_service.engine.block_manager import BlockManager
+from inference_service.engine.config import EngineConfig
+from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.page_pool import PagePool, PageUse
+from inference_service.engine.request import (
+    Abort,
+    AdapterResidency,
+    Command,
+    EngineInfo,
+    EngineStats,
+    GetStats,
+    Load,
+    Loaded,
+    Refused,
+    Reply,
+    StepOutput,
+    Submit,
+    TokenOutput,
+    Unload,
+    Unloaded,
+)
+from inference_service.engine.sampler import sample
+from inference_service.engine.scheduler import ScheduledChunk, Scheduler
+from inference_service.engine.sequence import Sequence
+
+
+class Engine:
+    """`handle` takes a command, `step` runs a batch; both return the replies to send."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        self._config = config
+        self._runner = ModelRunner(config)
+        layout = self._runner.layout
+        self._pool = PagePool(self._runner.arena.shape[0])
+        self._blocks = BlockManager(self._pool, layout.block_tokens)
+        loader = AdapterLoader(
+            self._runner.spec, layout.page_elems, self._runner.dtype, config.max_lora_rank
+        )
+        self._cache = AdapterCache(self._pool, self._runner.arena)
+        self._adapters = AdapterManager(self._pool, self._cache, loader)
+        self._scheduler = Scheduler(
+            self._blocks, self._adapters, config.max_num_seqs, config.max_num_batched_tokens
+        )
+        self._pending_loads: defaultdict[str, list[int]] = defaultdict(list)
+        self._num_steps = 0
+
+    @property
+    def info(self) -> EngineInfo:
+        runner, config = self._runner, self._config
+        return EngineInfo(
+            device=runner.description,
+            dtype=str(runner.dtype).removeprefix("torch."),
+            max_model_len=runner.max_model_len,
+            max_lora_rank=config.max_lora_rank,
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=config.max_num_batched_tokens,
+            vocab_size=runner.spec.vocab_size,
+            base_weight_bytes=runner.base_weight_bytes,
+        )
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to run: the next step waits for a command."""
+        return not (
+            self._scheduler.num_running or self._scheduler.num_waiting or self._pending_loads
+        )
+
+    def handle(self, command: Command) -> list[Reply]:
+        match command:
+            case Submit():
+                return self._submit(command)
+            case Abort(request_id):
+                self._scheduler.abort(request_id)
+                return []
+            case Load(call_id, digest, path):
+                self._adapters.add(digest, Path(path))
+                self._pending_loads[digest].append(call_id)
+                return self._finish_loads()
+            case Unload():
+                return [self._unload(command)]
+            case GetStats(call_id):
+                return [self._stats(call_id)]
+        raise AssertionError(f"unknown command {command}")
+
+    @property
+    def num_steps(self) -> int:
+        """Batches run so far."""
+        return self._num_steps
+
+    def step(self) -> list[Reply]:
+        """Runs one batch, if there is one."""
+        self._adapters.collect()
+        replies = self._finish_loads()
+        outputs = [
+            _refused(sequence, self._adapters.refusal(sequence.adapter_digest))
+            for sequence in self._scheduler.remove_failed()
+        ]
+        chunks = self._scheduler.schedule()
+        self._adapters.drop_images(self._scheduler.wanted_adapters)
+        if chunks:
+            outputs += self._run(chunks)
+        if outputs:
+            replies.append(StepOutput(outputs))
+        return replies
+
+    def close(self) -> None:
+        self._adapters.close()
+
+    def check_integrity(self) -> None:
+        """For tests: every page has exactly one owner."""
+        self._pool.check_integrity()
+        self._blocks.check_integrity()
+        self._cache.check_integrity()
+
+    def _submit(self, submit: Submit) -> list[Reply]:
+        sequence, digest = Sequence.from_submit(submit), submit.adapter_digest
+        if digest and not self._adapters.knows(digest):
+            refusal = Refusal("ADAPTER_UNKNOWN", f"no adapter {digest} was loaded")
+            return [StepOutput([_refused(sequence, refusal)])]
+        needed = self._blocks.num_pages(sequence.max_num_tokens)
+        needed += self._adapters.num_pages(digest) if digest else 0
+        if needed > self._pool.num_pages:
+            message = f"the request may need {needed} pages, the arena has {self._pool.num_pages}"
+            return [StepOutput([_refused(sequence, Refusal("OUT_OF_PAGES", message))])]
+        self._scheduler.add(sequence)
+        return []
+
+    def _run(self, chunks: list[ScheduledChunk]) -> list[TokenOutput]:
+        """Forward pass, sampling, and what each sampled token means for its sequence."""
+        self._num_steps += 1
+        logits = self._runner.run([self._step_input(chunk) for chunk in chunks])
+        sampling = [chunk.sequence for chunk in chunks if chunk.samples]
+        for chunk in chunks:
+            chunk.sequence.num_computed += chunk.num_tokens
+        if not sampling:
+            return []
+        token_ids = sample(logits, sampling)
+        return [self._advance(s, token) for s, token in zip(sampling, token_ids, strict=True)]
+
+    def _step_input(self, chunk: ScheduledChunk) -> StepInput:
+        sequence, start = chunk.sequence, chunk.sequence.num_computed
+        digest = sequence.adapter_digest
+        return StepInput(
+            token_ids=sequence.token_ids[start : start + chunk.num_tokens],
+            start=start,
+            table=self._blocks.table(sequence.request_id),
+            adapter=self._cache.get(digest) if digest else None,
+            samples=chunk.samples,
+        )
+
+    def _advance(self, sequence: Sequence, token_id: int) -> TokenOutput:
+        finish_reason = sequence.append(token_id)
+        if finish_reason:
+            self._scheduler.finish(sequence)
+        return TokenOutput(sequence.request_id, [token_id], finish_reason)
+
+    def _finish_loads(self) -> list[Reply]:
+        """Answers the load calls whose adapter is as far as it will get for now."""
+        replies: list[Reply] = []
+        for digest in tuple(self._pending_loads):
+            readiness = self._adapters.prepare(digest)
+            if readiness is Readiness.LOADING:
+                continue
+            for call_id in self._pending_loads.pop(digest):
+                if readiness is Readiness.FAILED:
+                    refusal = self._adapters.refusal(digest)
+                    replies.append(Refused(call_id, refusal.reason, refusal.message))
+                else:
+                    replies.append(Loaded(call_id, self._residency(digest)))
+        return replies
+
+    def _unload(self, command: Unload) -> Reply:
+        digest = command.digest
+        if not self._adapters.knows(digest):
+            return Refused(command.call_id, "ADAPTER_UNKNOWN", f"{digest} is not loaded")
+        num_users = self._scheduler.num_users(digest)
+        if num_users or digest in self._pending_loads:
+            message = f"{num_users} requests use the adapter"
+            return Refused(command.call_id, "ADAPTER_IN_USE", message)
+        return Unloaded(command.call_id, self._adapters.forget(digest))
+
+    def _stats(self, call_id: int) -> EngineStats:
+        pool = self._pool
+        return EngineStats(
+            call_id=call_id,
+            page_bytes=self._runner.page_bytes,
+            total_pages=pool.num_pages,
+            free_pages=pool.num_free,
+            kv_pages=pool.num_used(PageUse.KV),
+            adapter_pages=pool.num_used(PageUse.ADAPTER),
+            num_running=self._scheduler.num_running,
+            num_waiting=self._scheduler.num_waiting,
+            num_steps=self._num_steps,
+            adapters=[self._residency(digest) for digest in self._adapters.digests],
+        )
+
+    def _residency(self, digest: str) -> AdapterResidency:
+        adapter = self._cache.get(digest)
+        num_pages = len(adapter.pages) if adapter else 0
+        return AdapterResidency(
+            digest=digest,
+            tier="device" if adapter else "disk",
+            pages=num_pages,
+            size_bytes=num_pages * self._runner.page_bytes,
+            rank=adapter.max_rank if adapter else 0,
+            running_requests=self._scheduler.num_users(digest),
+        )
+
+
+def _refused(sequence: Sequence, refusal: Refusal) -> TokenOutput:
+    return TokenOutput(sequence.request_id, [], refusal=refusal.reason, error=refusal.message)

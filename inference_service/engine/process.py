@@ -1,0 +1,166 @@
+"""The engine in a child process: started, watched, spoken to, and started again when it dies."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from inference_service.engine.calls import CallTable
+from inference_service.engine.client import EngineDiedError
+from inference_service.engine.config import EngineConfig
+from inference_service.engine.request import (
+    AdapterResidency,
+    Command,
+    EngineInfo,
+    EngineStats,
+    Reply,
+    SamplingOptions,
+    Shutdown,
+    TokenOutput,
+)
+
+logger = logging.getLogger(__name__)
+
+_STOP_SECONDS = 5.0
+_RESTART_SECONDS = 1.0
+
+
+class ChildEngineClient:
+    """An EngineClient over ZeroMQ on a private Unix socket. See EngineClient for the methods."""
+
+    def __init__(
+        self, config: EngineConfig, on_health_change: Callable[[bool], None] = lambda _: None
+    ) -> None:
+        self._config = config
+        self._on_health_change = on_health_change
+        self._calls = CallTable(self._send)
+        self._directory = tempfile.TemporaryDirectory(prefix="lorikeet-engine-")
+        self._context = zmq.Context()
+        self._commands: zmq.Socket[bytes] | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._info: EngineInfo | None = None
+
+    @property
+    def info(self) -> EngineInfo:
+        assert self._info is not None, "start() has not returned yet"
+        return self._info
+
+    @property
+    def is_alive(self) -> bool:
+        return self._calls.is_open
+
+    @property
+    def process_id(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> None:
+        """Raises EngineDiedError when the first start fails, for instance on a bad checkpoint."""
+        started = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.create_task(self._supervise(started))
+        await started
+
+    async def generate(
+        self,
+        prompt_token_ids: list[int],
+        sampling: SamplingOptions,
+        adapter_digest: str,
+        tenant: str,
+    ) -> AsyncGenerator[TokenOutput, None]:
+        outputs = self._calls.generate(prompt_token_ids, sampling, adapter_digest, tenant)
+        async with contextlib.aclosing(outputs):
+            async for output in outputs:
+                yield output
+
+    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
+        return await self._calls.load_adapter(digest, path)
+
+    async def unload_adapter(self, digest: str) -> int:
+        return await self._calls.unload_adapter(digest)
+
+    async def stats(self) -> EngineStats:
+        return await self._calls.stats()
+
+    async def close(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        self._context.destroy(linger=0)
+        self._directory.cleanup()
+
+    async def _supervise(self, started: asyncio.Future[None]) -> None:
+        """One engine after another, until cancelled; the first must start."""
+        generation = 0
+        try:
+            while True:
+                generation += 1
+                await self._run_once(generation, started)
+                if not started.done():
+                    started.set_exception(EngineDiedError("the engine did not start; see its log"))
+                    return
+                logger.error("the engine ended and is started again")
+                await asyncio.sleep(_RESTART_SECONDS)
+        finally:
+            if not started.done():
+                started.cancel()
+
+    async def _run_once(self, generation: int, started: asyncio.Future[None]) -> None:
+        """From the start of a process to its end, whatever ends it."""
+        endpoint = f"ipc://{self._directory.name}/{generation}"
+        commands = self._context.socket(zmq.PUSH)
+        replies = zmq.asyncio.Context.shadow(self._context).socket(zmq.PULL)
+        commands.bind(endpoint + "-commands")
+        replies.bind(endpoint + "-replies")
+        self._process = process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "inference_service.engine", endpoint, str(os.getpid())),
+            msgspec.json.encode(self._config).decode(),
+        )
+        self._commands = commands
+        receiver = asyncio.create_task(self._receive(replies, started))
+        try:
+            await process.wait()
+        finally:
+            self._calls.close(EngineDiedError("the engine ended; it is being started again"))
+            self._on_health_change(False)
+            receiver.cancel()
+            await _stop(process, commands)
+            commands.close(linger=0)
+            replies.close(linger=0)
+
+    async def _receive(self, socket: zmq.asyncio.Socket, started: asyncio.Future[None]) -> None:
+        decoder = msgspec.msgpack.Decoder(Reply)
+        while True:
+            reply = decoder.decode(await socket.recv())
+            if isinstance(reply, EngineInfo):
+                self._info = reply
+                self._calls.open()
+                self._on_health_change(True)
+                if not started.done():
+                    started.set_result(None)
+            else:
+                self._calls.dispatch(reply)
+
+    def _send(self, command: Command) -> None:
+        """The queue of a PUSH socket to a live engine does not fill: commands are few and small."""
+        assert self._commands is not None
+        self._commands.send(msgspec.msgpack.encode(command), zmq.NOBLOCK)
+
+
+async def _stop(process: asyncio.subprocess.Process, commands: "zmq.Socket[bytes]") -> None:
+    if process.returncode is not None:
+        return
+    commands.send(msgspec.msgpack.encode(Shutdown()), zmq.NOBLOCK)
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

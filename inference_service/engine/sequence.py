@@ -1,0 +1,59 @@
+"""A request inside the engine, from admission to its last token."""
+
+from dataclasses import dataclass, field
+
+from inference_service.engine.request import SamplingOptions, Submit
+
+
+@dataclass(eq=False)  # a sequence is itself, whatever its tokens
+class Sequence:
+    """Prompt and output tokens, and how many of them have their KV in the arena.
+
+    Owned by the scheduler. After a preemption `num_computed` is 0 again and the output tokens are
+    recomputed as if they were prompt.
+    """
+
+    request_id: int
+    token_ids: list[int]
+    num_prompt: int
+    sampling: SamplingOptions
+    adapter_digest: str
+    tenant: str
+    num_computed: int = 0
+    stop_token_ids: frozenset[int] = field(default_factory=frozenset)
+
+    @classmethod
+    def from_submit(cls, submit: Submit) -> "Sequence":
+        return cls(
+            request_id=submit.request_id,
+            token_ids=list(submit.prompt_token_ids),
+            num_prompt=len(submit.prompt_token_ids),
+            sampling=submit.sampling,
+            adapter_digest=submit.adapter_digest,
+            tenant=submit.tenant,
+            stop_token_ids=frozenset(submit.sampling.stop_token_ids),
+        )
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_output(self) -> int:
+        return len(self.token_ids) - self.num_prompt
+
+    @property
+    def num_uncomputed(self) -> int:
+        return len(self.token_ids) - self.num_computed
+
+    @property
+    def max_num_tokens(self) -> int:
+        """What it can grow to. The last token is never computed, so its KV needs no room."""
+        return self.num_prompt + self.sampling.max_tokens - 1
+
+    def append(self, token_id: int) -> str:
+        """Adds a sampled token; returns the finish reason, or "" to go on."""
+        self.token_ids.append(token_id)
+        if token_id in self.stop_token_ids and self.num_output > self.sampling.min_tokens:
+            return "stop"
+        return "length" if self.num_output >= self.sampling.max_tokens else ""

@@ -1,0 +1,144 @@
+"""Checkpoint tensors to fused decoder weights. Every tensor is used, or the checkpoint refused."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from inference_service.models.spec import DecoderSpec, UnsupportedModelError
+
+
+@dataclass(frozen=True)
+class Linear:
+    """weight [out, in], bias [out] or None."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One layer, with the GEMMs that read the same input fused into one."""
+
+    input_norm: torch.Tensor
+    qkv: Linear
+    o: Linear
+    mlp_norm: torch.Tensor
+    gate_up: Linear
+    down: Linear
+
+
+@dataclass(frozen=True)
+class DecoderWeights:
+    embedding: torch.Tensor
+    layers: tuple[LayerWeights, ...]
+    norm: torch.Tensor
+    lm_head: torch.Tensor
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all tensors, a shared one counted once."""
+        tensors = {tensor.data_ptr(): tensor for tensor in self._tensors()}
+        return sum(tensor.nbytes for tensor in tensors.values())
+
+    def _tensors(self) -> Iterator[torch.Tensor]:
+        yield from (self.embedding, self.norm, self.lm_head)
+        for layer in self.layers:
+            yield from (layer.input_norm, layer.mlp_norm)
+            for linear in (layer.qkv, layer.o, layer.gate_up, layer.down):
+                yield linear.weight
+                if linear.bias is not None:
+                    yield linear.bias
+
+
+def load_weights(
+    model_path: Path, spec: DecoderSpec, device: torch.device, dtype: torch.dtype
+) -> DecoderWeights:
+    """Reads a safetensors checkpoint, sharded or not. Raises UnsupportedModelError."""
+    with ExitStack() as stack:
+        checkpoint = _Checkpoint(model_path, stack, device, dtype)
+        weights = _build(checkpoint, spec)
+    # Written by some converters, and by others not: derived from what was read.
+    derived = {"lm_head.weight"} if spec.tie_word_embeddings else set()
+    unused = {name for name in checkpoint.unused - derived if not name.endswith("inv_freq")}
+    if unused:
+        raise UnsupportedModelError(f"{model_path}: no use for tensors {sorted(unused)[:5]}")
+    return weights
+
+
+class _Checkpoint:
+    """Tensors by name over all shards, and which of them were not taken yet."""
+
+    def __init__(
+        self, model_path: Path, stack: ExitStack, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._device, self._dtype = device, dtype
+        self._shards: dict[str, Any] = {}
+        for path in _shard_paths(model_path):
+            shard = stack.enter_context(safe_open(path, framework="pt", device=str(device)))
+            self._shards.update(dict.fromkeys(shard.keys(), shard))
+        self.unused = set(self._shards)
+
+    def take(self, name: str, *shape: int) -> torch.Tensor:
+        if name not in self._shards:
+            raise UnsupportedModelError(f"the checkpoint has no tensor {name}")
+        self.unused.discard(name)
+        tensor: torch.Tensor = self._shards[name].get_tensor(name)
+        if tuple(tensor.shape) != shape:
+            raise UnsupportedModelError(f"{name} is {list(tensor.shape)}, not {list(shape)}")
+        return tensor.to(self._dtype)
+
+    def fuse(self, prefix: str, parts: dict[str, int], width: int, bias: bool) -> Linear:
+        """The modules of `parts` (name -> out_features) as one linear."""
+        weights = [self.take(f"{prefix}{part}.weight", out, width) for part, out in parts.items()]
+        if not bias:
+            return Linear(torch.cat(weights), None)
+        biases = [self.take(f"{prefix}{part}.bias", out) for part, out in parts.items()]
+        return Linear(torch.cat(weights), torch.cat(biases))
+
+
+def _shard_paths(model_path: Path) -> list[Path]:
+    index = model_path / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        return [model_path / name for name in names]
+    single = model_path / "model.safetensors"
+    if not single.exists():
+        raise UnsupportedModelError(f"{model_path} has no model.safetensors (or its index)")
+    return [single]
+
+
+def _build(checkpoint: _Checkpoint, spec: DecoderSpec) -> DecoderWeights:
+    embedding = checkpoint.take("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)
+    if spec.tie_word_embeddings:
+        lm_head = embedding
+    else:
+        lm_head = checkpoint.take("lm_head.weight", spec.vocab_size, spec.hidden_size)
+    return DecoderWeights(
+        embedding=embedding,
+        layers=tuple(_layer(checkpoint, spec, index) for index in range(spec.num_layers)),
+        norm=checkpoint.take("model.norm.weight", spec.hidden_size),
+        lm_head=lm_head,
+    )
+
+
+def _layer(checkpoint: _Checkpoint, spec: DecoderSpec, index: int) -> LayerWeights:
+    prefix = f"model.layers.{index}."
+    attention, mlp = prefix + "self_attn.", prefix + "mlp."
+    hidden, wide = spec.hidden_size, spec.intermediate_size
+    qkv = {"q_proj": spec.query_size, "k_proj": spec.kv_size, "v_proj": spec.kv_size}
+    gate_up = {"gate_proj": wide, "up_proj": wide}
+    bias, mlp_bias = spec.attention_bias, spec.mlp_bias
+    return LayerWeights(
+        input_norm=checkpoint.take(prefix + "input_layernorm.weight", hidden),
+        qkv=checkpoint.fuse(attention, qkv, hidden, bias),
+        o=checkpoint.fuse(attention, {"o_proj": hidden}, spec.query_size, bias),
+        mlp_norm=checkpoint.take(prefix + "post_attention_layernorm.weight", hidden),
+        gate_up=checkpoint.fuse(mlp, gate_up, hidden, mlp_bias),
+        down=checkpoint.fuse(mlp, {"down_proj": hidden}, wide, mlp_bias),
+    )

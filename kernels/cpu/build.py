@@ -1,0 +1,66 @@
+"""Compiles the C kernels at first use and keeps the libraries by the digest of their sources."""
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+_SOURCES = ("lora.c", "attention.c", "elementwise.c")
+_FLAGS = (
+    *("-O3", "-std=c11", "-shared", "-fPIC", "-fopenmp", "-fvisibility=hidden"),
+    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+    *(("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()),
+)
+_HERE = Path(__file__).parent
+
+
+class CompilerMissingError(RuntimeError):
+    """No C compiler works here; the caller falls back to the reference kernels and says so."""
+
+
+def load_library(element_type: str) -> ctypes.CDLL:
+    """The kernels for "float32" or "bfloat16", compiled now if they are not in the cache.
+
+    torch must be imported before: the libraries share its OpenMP runtime and its thread pool.
+    """
+    flags = [*_FLAGS, *(["-DLORIKEET_BF16"] if element_type == "bfloat16" else [])]
+    library = _cache_directory() / f"{element_type}-{_digest(flags)}.so"
+    if not library.exists():
+        _compile(flags, library)
+    return ctypes.CDLL(str(library))
+
+
+def _cache_directory() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    directory = Path(root) / "lorikeet" / "kernels"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return directory
+
+
+def _digest(flags: list[str]) -> str:
+    digest = hashlib.sha256(" ".join(flags).encode())
+    for name in ("common.h", *_SOURCES):
+        digest.update((_HERE / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _compile(flags: list[str], library: Path) -> None:
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise CompilerMissingError("no C compiler found: install gcc or set CC")
+    logger.info("compiling CPU kernels into %s", library)
+    with tempfile.TemporaryDirectory(dir=library.parent) as directory:
+        output = Path(directory) / "kernels.so"
+        sources = [str(_HERE / name) for name in _SOURCES]
+        command = [compiler, *flags, *sources, "-o", str(output), "-lm"]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            raise CompilerMissingError(f"{' '.join(command)} failed:\n{result.stderr}")
+        output.replace(library)  # atomic: another process may be doing the same

@@ -1,0 +1,56 @@
+// Shared by the CPU kernels. Each source is compiled once per element type: float, or bfloat16
+// with -DLORIKEET_BF16. Arithmetic is always float.
+#pragma once
+
+#include <stdint.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+// The machine that runs a kernel need not be the one that compiled it: the loader picks the clone.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define DISPATCHED \
+    __attribute__((noinline, target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#else
+#define DISPATCHED __attribute__((noinline))
+#endif
+
+#ifdef LORIKEET_BF16
+typedef uint16_t scalar;
+
+static inline float load(scalar value) {
+    uint32_t bits = (uint32_t)value << 16;
+    float result;
+    memcpy(&result, &bits, sizeof result);
+    return result;
+}
+
+static inline scalar store(float value) {  // round to nearest even
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return (scalar)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+#else
+typedef float scalar;
+
+static inline float load(scalar value) { return value; }
+static inline scalar store(float value) { return value; }
+#endif
+
+// exp by range reduction and a degree-6 polynomial: 2 ulp, and the compiler can vectorise it.
+static inline float fast_exp(float x) {
+    x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+    float n = __builtin_floorf(x * 1.44269504f + 0.5f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t bits = ((int32_t)n + 127) << 23;
+    float scale;
+    memcpy(&scale, &bits, sizeof scale);
+    return p * scale;
+}

@@ -1,0 +1,154 @@
+"""The C kernels behind the signatures of kernels/reference.py."""
+
+import ctypes
+
+import torch
+
+from kernels.cpu.build import load_library
+from kernels.layouts import KvLayout, LoraPlan, LoraSite, TokenBatch
+
+_POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
+# Below this many multiply-adds, waking the other threads costs more than they do.
+_PARALLEL_WORK = 200_000
+_MAX_HEAD_DIM = 256
+
+
+class _Site(ctypes.Structure):
+    _fields_ = [
+        *((name, t) for name, t in (("y", _POINTER), ("y_stride", _LONG))),
+        *((name, t) for name, t in (("x", _POINTER), ("x_stride", _LONG))),
+        *((name, _POINTER) for name in ("arena", "rows", "segment_start", "segment_adapter")),
+        *((name, t) for name, t in (("descriptors", _POINTER), ("adapter_stride", _LONG))),
+        *((name, _POINTER) for name in ("chunk_offsets", "slices")),
+        *((name, _INT) for name in ("num_segments", "num_slices", "in_features", "max_rank")),
+        ("shrunk", _POINTER),
+    ]
+
+
+class _Cache(ctypes.Structure):
+    _fields_ = [
+        *((name, t) for name, t in (("arena", _POINTER), ("page_elems", _LONG))),
+        ("layer_offset", _LONG),
+        *((name, _POINTER) for name in ("positions", "sequence", "block_tables")),
+        ("table_stride", _LONG),
+        *((name, _INT) for name in ("num_tokens", "num_q_heads", "num_kv_heads")),
+        *((name, _INT) for name in ("head_dim", "block_tokens")),
+    ]
+
+
+_SIGNATURES = {
+    "rms_norm": [_POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT],
+    "silu_mul": [_POINTER, _POINTER, _INT, _INT],
+    "rope_and_cache": [_POINTER, _POINTER, _LONG, _POINTER],
+    "attention": [_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _INT],
+    "lora_apply": [_POINTER, _INT, _INT],
+}
+
+
+class CpuKernels:
+    """Kernels for one element type; tensors must be of it, on the CPU, with unit inner stride."""
+
+    name = "cpu"
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        """Raises CompilerMissingError where the library cannot be built."""
+        library = load_library(str(dtype).removeprefix("torch."))
+        for name, argtypes in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = argtypes, None
+        self._library = library
+
+    def rms_norm(
+        self,
+        x: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor,
+        epsilon: float,
+    ) -> torch.Tensor:
+        out = torch.empty_like(x)
+        where = None if residual is None else residual.data_ptr()
+        self._library.rms_norm(
+            out.data_ptr(), x.data_ptr(), where, weight.data_ptr(), *x.shape, epsilon
+        )
+        return out
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        num_rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+        out = gate_up.new_empty(num_rows, width)
+        self._library.silu_mul(out.data_ptr(), gate_up.data_ptr(), num_rows, width)
+        return out
+
+    def rope_and_cache(
+        self,
+        qkv: torch.Tensor,
+        rotary: torch.Tensor,
+        arena: torch.Tensor,
+        layout: KvLayout,
+        layer: int,
+        batch: TokenBatch,
+    ) -> None:
+        num_q_heads = qkv.shape[1] // layout.head_dim - 2 * layout.num_kv_heads
+        cache = _cache(arena, layout, layer, batch, num_q_heads)
+        self._library.rope_and_cache(
+            ctypes.byref(cache), qkv.data_ptr(), qkv.stride(0), rotary.data_ptr()
+        )
+
+    def attention(
+        self,
+        queries: torch.Tensor,
+        arena: torch.Tensor,
+        layout: KvLayout,
+        layer: int,
+        batch: TokenBatch,
+    ) -> torch.Tensor:
+        out = queries.new_empty(queries.shape)
+        cache = _cache(arena, layout, layer, batch, queries.shape[1] // layout.head_dim)
+        max_tokens = batch.block_tables.shape[1] * layout.block_tokens
+        self._library.attention(
+            ctypes.byref(cache),
+            out.data_ptr(),
+            queries.data_ptr(),
+            queries.stride(0),
+            layout.head_dim**-0.5,
+            out.numel() * max_tokens >= _PARALLEL_WORK,
+        )
+        return out
+
+    def lora_apply(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        arena: torch.Tensor,
+        plan: LoraPlan,
+        site: LoraSite,
+        layer: int,
+    ) -> None:
+        num_rows, num_slices = plan.rows.shape[0], len(site.slices)
+        shrunk = torch.empty(num_rows * num_slices * plan.max_rank, dtype=torch.float32)
+        descriptors = plan.descriptors
+        widest = max(part.out_features for part in site.slices)
+        arguments = _Site(
+            *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0), arena.data_ptr()),
+            *(plan.rows.data_ptr(), plan.segment_start.data_ptr()),
+            plan.segment_adapter.data_ptr(),
+            descriptors.data_ptr() + layer * descriptors.stride(1) * 4,
+            descriptors.stride(0) // 2,
+            *(plan.chunk_offsets.data_ptr(), site.table.data_ptr()),
+            *(plan.num_segments, num_slices, site.in_features, plan.max_rank),
+            shrunk.data_ptr(),
+        )
+        work = num_rows * plan.max_rank * (site.in_features + widest) * num_slices
+        self._library.lora_apply(ctypes.byref(arguments), widest, work >= _PARALLEL_WORK)
+
+
+def _cache(
+    arena: torch.Tensor, layout: KvLayout, layer: int, batch: TokenBatch, num_q_heads: int
+) -> _Cache:
+    assert layout.head_dim <= _MAX_HEAD_DIM, "attention.c keeps one head on its stack"
+    tables = batch.block_tables
+    return _Cache(
+        *(arena.data_ptr(), arena.stride(0), layer * layout.layer_elems),
+        *(batch.positions.data_ptr(), batch.sequence.data_ptr(), tables.data_ptr()),
+        *(tables.stride(0), batch.positions.shape[0], num_q_heads, layout.num_kv_heads),
+        *(layout.head_dim, layout.block_tokens),
+    )

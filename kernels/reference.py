@@ -1,0 +1,154 @@
+"""Plain-torch twins of every kernel: the definition the fast ones are tested against, and the
+fallback where there is no compiler. Same signatures, any device, any floating dtype."""
+
+import torch
+
+from kernels.layouts import CHUNK_ROWS, KvLayout, LoraPlan, LoraSite, TokenBatch
+
+
+class ReferenceKernels:
+    """Each method documents the operation; the other implementations only say what differs."""
+
+    name = "reference"
+
+    def rms_norm(
+        self,
+        x: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor,
+        epsilon: float,
+    ) -> torch.Tensor:
+        """Adds x to `residual` in place (if given) and returns the normed sum. All [T, hidden]."""
+        if residual is not None:
+            x = residual.add_(x)
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+        return weight * wide.to(x.dtype)
+
+    def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """silu(gate) * up for gate_up [T, 2 * intermediate]; returns [T, intermediate]."""
+        gate, up = gate_up.chunk(2, dim=-1)
+        return torch.nn.functional.silu(gate) * up
+
+    def rope_and_cache(
+        self,
+        qkv: torch.Tensor,
+        rotary: torch.Tensor,
+        arena: torch.Tensor,
+        layout: KvLayout,
+        layer: int,
+        batch: TokenBatch,
+    ) -> None:
+        """Rotates the queries of qkv in place and writes rotated keys and values to their pages.
+
+        qkv [T, (num_q_heads + 2 * num_kv_heads) * head_dim]; rotary [max_len, head_dim] float32,
+        cosines then sines; arena [num_pages, page_elems].
+        """
+        heads = qkv.view(qkv.shape[0], -1, layout.head_dim)
+        num_q_heads = heads.shape[1] - 2 * layout.num_kv_heads
+        queries, keys, values = heads.split(
+            [num_q_heads, layout.num_kv_heads, layout.num_kv_heads], dim=1
+        )
+        angles = rotary[batch.positions.long()].unsqueeze(1)
+        queries.copy_(_rotate(queries, angles))
+        key_view, value_view = _kv_views(arena, layout, layer)
+        page, slot = _locate(batch, layout)
+        key_view[page, :, :, slot] = _rotate(keys, angles).to(arena.dtype)
+        value_view[page, :, slot] = values.to(arena.dtype)
+
+    def attention(
+        self,
+        queries: torch.Tensor,
+        arena: torch.Tensor,
+        layout: KvLayout,
+        layer: int,
+        batch: TokenBatch,
+    ) -> torch.Tensor:
+        """Causal attention of each token over its sequence's pages, the token itself included.
+
+        queries [T, num_q_heads * head_dim] may be a strided view; returns the same shape, dense.
+        """
+        num_q_heads = queries.shape[1] // layout.head_dim
+        group = num_q_heads // layout.num_kv_heads
+        out = torch.empty(queries.shape, dtype=queries.dtype, device=queries.device)
+        key_view, value_view = _kv_views(arena, layout, layer)
+        for index in batch.sequence.unique().tolist():
+            tokens = (batch.sequence == index).nonzero().flatten()
+            positions = batch.positions[tokens].long()
+            length = int(positions.max()) + 1
+            pages = batch.block_tables[index, : layout.num_blocks(length)].long()
+            keys = key_view[pages].permute(1, 0, 3, 2).flatten(1, 2)[:, :length].float()
+            values = value_view[pages].transpose(0, 1).flatten(1, 2)[:, :length].float()
+            query = queries[tokens].view(-1, layout.num_kv_heads, group, layout.head_dim).float()
+            scores = torch.einsum("tkgd,knd->tkgn", query, keys) * layout.head_dim**-0.5
+            hidden = torch.arange(length, device=scores.device) > positions[:, None]
+            scores = scores.masked_fill(hidden[:, None, None], float("-inf"))
+            mixed = torch.einsum("tkgn,knd->tkgd", scores.softmax(-1), values)
+            out[tokens] = mixed.reshape(len(tokens), -1).to(out.dtype)
+        return out
+
+    def lora_apply(
+        self,
+        y: torch.Tensor,
+        x: torch.Tensor,
+        arena: torch.Tensor,
+        plan: LoraPlan,
+        site: LoraSite,
+        layer: int,
+    ) -> None:
+        """y[row] += (x[row] @ A.T) @ B.T for every row of every segment, in place.
+
+        y [T, out] where the site's slices say which columns; x [T, in_features].
+        """
+        flat = arena.view(-1)
+        starts = plan.segment_start.tolist()
+        for segment, adapter in enumerate(plan.segment_adapter.tolist()):
+            rows = plan.rows[starts[segment] : starts[segment + 1]].long()
+            for part in site.slices:
+                rank, first = plan.descriptors[adapter, layer, part.module].tolist()
+                if rank == 0:
+                    continue
+                num_chunks = -(-rank // CHUNK_ROWS)
+                offsets = plan.chunk_offsets[first : first + 2 * num_chunks].tolist()
+                a = _gather(flat, offsets[:num_chunks], rank, site.in_features)
+                b = _gather(flat, offsets[num_chunks:], rank, part.out_features)
+                columns = slice(part.out_start, part.out_start + part.out_features)
+                delta = (x[rows].float() @ a.float().T) @ b.float()
+                y[rows, columns] += delta.to(y.dtype)
+
+
+def _rotate(heads: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding by halves, as in Hugging Face Llama. heads [T, H, D], angles [T, 1, D]."""
+    cosine, sine = angles.chunk(2, dim=-1)
+    first, second = heads.float().chunk(2, dim=-1)
+    rotated = (first * cosine - second * sine, second * cosine + first * sine)
+    return torch.cat(rotated, dim=-1).to(heads.dtype)
+
+
+def _kv_views(
+    arena: torch.Tensor, layout: KvLayout, layer: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys [pages, kv_heads, head_dim, block] and values [pages, kv_heads, block, head_dim]."""
+    start = layer * layout.layer_elems
+    both = arena[:, start : start + layout.layer_elems]
+    both = both.unflatten(1, (2, layout.num_kv_heads, layout.head_elems))
+    return (
+        both[:, 0].unflatten(2, (layout.head_dim, layout.block_tokens)),
+        both[:, 1].unflatten(2, (layout.block_tokens, layout.head_dim)),
+    )
+
+
+def _locate(batch: TokenBatch, layout: KvLayout) -> tuple[torch.Tensor, torch.Tensor]:
+    positions = batch.positions.long()
+    block = positions // layout.block_tokens
+    page = batch.block_tables[batch.sequence.long(), block].long()
+    return page, positions % layout.block_tokens
+
+
+def _gather(flat: torch.Tensor, offsets: list[int], rank: int, width: int) -> torch.Tensor:
+    """The chunks of one matrix as [rank, width]."""
+    parts = []
+    for index, offset in enumerate(offsets):
+        num_rows = min(CHUNK_ROWS, rank - index * CHUNK_ROWS)
+        parts.append(flat[offset : offset + num_rows * width].view(num_rows, width))
+    return torch.cat(parts)

@@ -1,0 +1,56 @@
+"""Checkpoints and adapters written by transformers and PEFT, small and random, for any test."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+TINY: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "eos_token_id": 1,
+    "bos_token_id": 0,
+}
+
+
+def write_llama(directory: Path, seed: int = 0, **overrides: Any) -> Path:
+    """A random Llama checkpoint, saved by transformers."""
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(LlamaConfig(**{**TINY, **overrides}))
+    for parameter in model.parameters():  # sharp enough that greedy choices are not near ties
+        parameter.data.normal_(0, 0.2 if parameter.dim() > 1 else 0.02)
+        if parameter.dim() == 1:
+            parameter.data.add_(1.0)
+    model.save_pretrained(directory)
+    return directory
+
+
+def write_adapter(
+    directory: Path, model_path: Path, rank: int, seed: int = 0, **overrides: Any
+) -> Path:
+    """A random adapter of every linear module (or `target_modules`), saved by PEFT."""
+    torch.manual_seed(seed)
+    settings: dict[str, Any] = {"target_modules": ALL_MODULES, "lora_alpha": 2 * rank}
+    config = LoraConfig(r=rank, task_type="CAUSAL_LM", **{**settings, **overrides})
+    model = get_peft_model(LlamaForCausalLM.from_pretrained(model_path), config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # PEFT starts it at zero: an adapter that changes nothing
+            parameter.data.normal_(0, 0.2 / rank**0.5)
+    model.save_pretrained(directory)
+    return directory
+
+
+def load_reference(model_path: Path, adapter_path: Path | None) -> torch.nn.Module:
+    """transformers, with the adapter through PEFT if there is one."""
+    model: torch.nn.Module = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    if adapter_path is not None:
+        model = PeftModel.from_pretrained(model, adapter_path)
+    return model.eval()

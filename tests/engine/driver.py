@@ -1,0 +1,36 @@
+"""Drives an Engine by hand, without threads or processes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from inference_service.engine.engine import Engine
+from inference_service.engine.request import Command, StepOutput
+
+
+@dataclass
+class Result:
+    token_ids: list[int] = field(default_factory=list)
+    finish_reason: str = ""
+    refusal: str = ""
+
+
+def run_to_end(
+    engine: Engine, commands: Sequence[Command], max_steps: int = 100_000
+) -> dict[int, Result]:
+    """Handles the commands and steps until idle; the outputs by request id."""
+    results: dict[int, Result] = {}
+    replies = [reply for command in commands for reply in engine.handle(command)]
+    for _ in range(max_steps):
+        replies += engine.step()
+        if engine.is_idle:
+            break
+    else:
+        raise AssertionError(f"not idle after {max_steps} steps")
+    for reply in replies:
+        for output in reply.outputs if isinstance(reply, StepOutput) else ():
+            result = results.setdefault(output.request_id, Result())
+            assert not result.finish_reason, "output after the last one"
+            result.token_ids += output.token_ids
+            result.finish_reason = output.finish_reason
+            result.refusal = output.refusal
+    return results

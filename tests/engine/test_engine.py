@@ -1,0 +1,219 @@
+"""The engine under pressure: preemption, eviction, aborts, refusals; pages always add up."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from inference_service.engine.config import EngineConfig
+from inference_service.engine.engine import Engine
+from inference_service.engine.request import (
+    Abort,
+    EngineStats,
+    GetStats,
+    Load,
+    Loaded,
+    Refused,
+    Reply,
+    SamplingOptions,
+    Submit,
+    Unload,
+    Unloaded,
+)
+from tests.checkpoints import write_adapter
+from tests.engine.driver import Result, run_to_end
+
+GREEDY = SamplingOptions(temperature=0.0, max_tokens=24)
+
+
+def make_engine(model_path: Path, num_pages: int, **overrides: int) -> Engine:
+    config = EngineConfig(str(model_path), dtype="float32", **overrides)
+    page_bytes = stats_of(Engine(config)).page_bytes
+    return Engine(
+        EngineConfig(
+            str(model_path), dtype="float32", memory_bytes=num_pages * page_bytes, **overrides
+        )
+    )
+
+
+def stats_of(engine: Engine) -> EngineStats:
+    (stats,) = engine.handle(GetStats(0))
+    assert isinstance(stats, EngineStats)
+    assert stats.free_pages + stats.kv_pages + stats.adapter_pages == stats.total_pages
+    engine.check_integrity()
+    return stats
+
+
+def load(engine: Engine, digest: str, path: Path) -> Reply:
+    replies = engine.handle(Load(1, digest, str(path)))
+    while not replies:
+        replies = engine.step()
+    return replies[0]
+
+
+def submits(count: int, digest: str = "", length: int = 20) -> list[Submit]:
+    return [
+        Submit(i, [2 + (7 * i + j) % 90 for j in range(length)], GREEDY, digest)
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def roomy(model_path: Path) -> dict[int, Result]:
+    """What eight requests answer when memory is no concern."""
+    return run_to_end(make_engine(model_path, 200), submits(8))
+
+
+def test_preempted_requests_answer_the_same(model_path: Path, roomy: dict[int, Result]) -> None:
+    engine = make_engine(model_path, 7)
+    assert run_to_end(engine, submits(8)) == roomy
+    assert stats_of(engine).free_pages == 7
+
+
+def test_idle_adapters_make_room_and_come_back(
+    model_path: Path, adapter_paths: dict[str, Path]
+) -> None:
+    sizes = {}
+    engine = make_engine(model_path, 400)
+    for name in ("r12", "r33", "rslora"):
+        reply = load(engine, name, adapter_paths[name])
+        assert isinstance(reply, Loaded)
+        sizes[name] = reply.adapter.pages
+    want = {name: run_to_end(engine, submits(2, name)) for name in sizes}
+
+    tight = make_engine(model_path, max(sizes.values()) + 8)
+    for name in sizes:
+        load(tight, name, adapter_paths[name])
+    for name in (*sizes, *sizes):
+        assert run_to_end(tight, submits(2, name)) == want[name], name
+        stats_of(tight)
+
+
+def test_requests_of_more_adapters_than_fit_all_answer(
+    model_path: Path, adapter_paths: dict[str, Path]
+) -> None:
+    names = ["r1", "r3", "r12", "r33", "rslora", "partial"]
+    roomy_engine, largest = make_engine(model_path, 600), 0
+    for name in names:
+        reply = load(roomy_engine, name, adapter_paths[name])
+        assert isinstance(reply, Loaded)
+        largest = max(largest, reply.adapter.pages)
+    tight = make_engine(model_path, largest + 6)
+    for name in names:
+        load(tight, name, adapter_paths[name])
+    commands = [
+        Submit(i, [3 + i] * 10, GREEDY, names[i % len(names)]) for i in range(2 * len(names))
+    ]
+    assert run_to_end(tight, commands) == run_to_end(roomy_engine, commands)
+
+
+def test_abort_frees_pages_at_once(model_path: Path, adapter_paths: dict[str, Path]) -> None:
+    engine = make_engine(model_path, 300)
+    load(engine, "r3", adapter_paths["r3"])
+    for command in submits(4, "r3"):
+        engine.handle(command)
+    engine.step()
+    assert stats_of(engine).kv_pages == 8
+    for request_id in range(4):
+        engine.handle(Abort(request_id))
+    stats = stats_of(engine)
+    assert (stats.kv_pages, stats.num_running, stats.num_waiting) == (0, 0, 0)
+    assert engine.is_idle
+    assert isinstance(engine.handle(Unload(9, "r3"))[0], Unloaded)
+    assert stats_of(engine).adapter_pages == 0
+
+
+def test_unload_refuses_while_in_use(model_path: Path, adapter_paths: dict[str, Path]) -> None:
+    engine = make_engine(model_path, 300)
+    load(engine, "r3", adapter_paths["r3"])
+    engine.handle(submits(1, "r3")[0])
+    refused = engine.handle(Unload(5, "r3"))[0]
+    assert isinstance(refused, Refused)
+    assert refused.reason == "ADAPTER_IN_USE"
+    run_to_end(engine, [])
+    assert isinstance(engine.handle(Unload(6, "r3"))[0], Unloaded)
+
+
+def test_an_unknown_adapter_is_refused_not_ignored(model_path: Path) -> None:
+    engine = make_engine(model_path, 20)
+    results = run_to_end(engine, submits(1, "never-loaded"))
+    assert results[0] == Result([], "", "ADAPTER_UNKNOWN")
+
+
+def test_a_request_that_can_never_fit_is_refused(model_path: Path) -> None:
+    engine = make_engine(model_path, 2)
+    assert run_to_end(engine, submits(1, length=100))[0].refusal == "OUT_OF_PAGES"
+
+
+def test_an_adapter_that_can_never_fit_is_refused(
+    model_path: Path, adapter_paths: dict[str, Path]
+) -> None:
+    reply = load(make_engine(model_path, 3), "r64", adapter_paths["r64"])
+    assert isinstance(reply, Refused)
+    assert reply.reason == "OUT_OF_PAGES"
+
+
+def test_a_broken_adapter_is_refused_by_name(
+    model_path: Path, adapter_paths: dict[str, Path], tmp_path: Path
+) -> None:
+    engine = make_engine(model_path, 100)
+    (tmp_path / "adapter_config.json").write_text(
+        (adapter_paths["r3"] / "adapter_config.json").read_text()
+    )
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"not safetensors")
+    reply = load(engine, "broken", tmp_path)
+    assert isinstance(reply, Refused)
+    assert reply.reason == "ADAPTER_INVALID"
+    assert "adapter_model.safetensors" in reply.message
+    assert run_to_end(engine, submits(1, "broken"))[0].refusal == "ADAPTER_INVALID"
+
+
+def test_too_high_a_rank_is_refused(model_path: Path, tmp_path: Path) -> None:
+    engine = make_engine(model_path, 300, max_lora_rank=8)
+    reply = load(engine, "r9", write_adapter(tmp_path, model_path, 9))
+    assert isinstance(reply, Refused)
+    assert "rank 9" in reply.message
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    operations=st.lists(
+        st.tuples(
+            st.sampled_from(["submit", "abort", "step", "unload", "load"]), st.integers(0, 9)
+        ),
+        max_size=40,
+    )
+)
+def test_pages_add_up_whatever_happens(
+    model_path: Path,
+    adapter_paths: dict[str, Path],
+    small_engine: Engine,
+    operations: list[tuple[str, int]],
+) -> None:
+    engine, names = small_engine, ["", "r1", "r3", "rslora"]
+    for operation, number in operations:
+        name = names[number % len(names)]
+        if operation == "submit":
+            engine.handle(Submit(number, [5] * (1 + 9 * number), GREEDY, name))
+        elif operation == "abort":
+            engine.handle(Abort(number))
+        elif operation == "step":
+            engine.step()
+        elif operation == "unload" and name:
+            engine.handle(Unload(99, name))
+        elif operation == "load" and name:
+            engine.handle(Load(99, name, str(adapter_paths[name])))
+        stats_of(engine)
+    for number in range(10):
+        engine.handle(Abort(number))
+    while not engine.is_idle:
+        engine.step()
+    assert stats_of(engine).kv_pages == 0
+
+
+@pytest.fixture(scope="module")
+def small_engine(model_path: Path) -> Engine:
+    return make_engine(model_path, 24)

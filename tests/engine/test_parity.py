@@ -1,0 +1,173 @@
+"""A mixed batch against transformers and PEFT run one by one: logits, and greedy tokens."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from inference_service.engine.adapter_cache import AdapterCache, ResidentAdapter
+from inference_service.engine.config import EngineConfig
+from inference_service.engine.engine import Engine
+from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.page_image import pack
+from inference_service.engine.page_pool import PagePool
+from inference_service.engine.peft_adapter import read_adapter
+from inference_service.engine.request import Load, SamplingOptions, Submit
+from kernels.reference import ReferenceKernels
+from tests.checkpoints import load_reference, write_adapter, write_llama
+from tests.engine.driver import run_to_end
+
+BASE = "base"
+MEMORY = 8 << 20
+
+
+def prompt_for(index: int, length: int, vocab_size: int = 97) -> list[int]:
+    generator = torch.Generator().manual_seed(index)
+    return torch.randint(2, vocab_size, (length,), generator=generator).tolist()
+
+
+def make_resident(
+    runner: ModelRunner, pool: PagePool, paths: dict[str, Path]
+) -> dict[str, ResidentAdapter | None]:
+    cache = AdapterCache(pool, runner.arena)
+    spec, layout = runner.spec, runner.layout
+    resident: dict[str, ResidentAdapter | None] = {BASE: None}
+    for name, path in paths.items():
+        matrices = read_adapter(path, spec, 256)
+        image = pack(matrices, spec.num_layers, layout.page_elems, runner.dtype)
+        resident[name] = cache.insert(name, image)
+    return resident
+
+
+def mixed_logits(
+    runner: ModelRunner, adapters: dict[str, ResidentAdapter | None], pool: PagePool
+) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
+    """Prompts and next-token logits of one prefill that mixes everything, twice per adapter."""
+    from inference_service.engine.page_pool import PageUse
+
+    prompts = {name: prompt_for(i, 5 + 9 * i) for i, name in enumerate(adapters)}
+    inputs = [
+        StepInput(
+            tokens,
+            0,
+            pool.allocate(runner.layout.num_blocks(len(tokens)), PageUse.KV),
+            adapters[name],
+            True,
+        )
+        for name, tokens in prompts.items()
+    ]
+    logits = runner.run(inputs)
+    return prompts, dict(zip(prompts, logits, strict=True))
+
+
+@torch.inference_mode()
+def reference_logits(model_path: Path, adapter: Path | None, tokens: list[int]) -> torch.Tensor:
+    model = load_reference(model_path, adapter)
+    logits: torch.Tensor = model(torch.tensor([tokens])).logits[0, -1]
+    return logits
+
+
+@pytest.mark.parametrize("fast", [True, False], ids=["fast", "reference"])
+def test_logits_of_a_mixed_batch_equal_peft(
+    model_path: Path,
+    adapter_paths: dict[str, Path],
+    fast: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not fast:
+        monkeypatch.setattr(
+            "inference_service.engine.model_runner.select_kernels", lambda *_: ReferenceKernels()
+        )
+    runner = ModelRunner(EngineConfig(str(model_path), dtype="float32", memory_bytes=MEMORY))
+    pool = PagePool(runner.arena.shape[0])
+    adapters = make_resident(runner, pool, adapter_paths)
+    prompts, logits = mixed_logits(runner, adapters, pool)
+    for name, tokens in prompts.items():
+        want = reference_logits(model_path, adapter_paths.get(name), tokens)
+        torch.testing.assert_close(logits[name], want, rtol=1e-4, atol=1e-4, msg=name)
+        if name != BASE:  # the adapter did something
+            base = reference_logits(model_path, None, tokens)
+            assert (want - base).abs().max() > 0.05
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"tie_word_embeddings": True},
+        {"attention_bias": True, "mlp_bias": True},
+        {"num_key_value_heads": 4, "head_dim": 24},
+        {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}},
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            }
+        },
+    ],
+    ids=lambda overrides: ",".join(overrides),
+)
+def test_checkpoint_variants(tmp_path: Path, overrides: dict[str, Any]) -> None:
+    model_path = write_llama(tmp_path / "model", **overrides)
+    adapter = write_adapter(tmp_path / "adapter", model_path, 5)
+    runner = ModelRunner(EngineConfig(str(model_path), dtype="float32", memory_bytes=MEMORY))
+    pool = PagePool(runner.arena.shape[0])
+    adapters = make_resident(runner, pool, {"adapter": adapter})
+    prompts, logits = mixed_logits(runner, adapters, pool)
+    for name, path in ((BASE, None), ("adapter", adapter)):
+        want = reference_logits(model_path, path, prompts[name])
+        torch.testing.assert_close(logits[name], want, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@torch.inference_mode()
+def reference_greedy(
+    model_path: Path, adapter: Path | None, prompt: list[int], num_tokens: int
+) -> list[int]:
+    model = load_reference(model_path, adapter)
+    tokens = list(prompt)
+    for _ in range(num_tokens):
+        tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
+    return tokens[len(prompt) :]
+
+
+@pytest.mark.parametrize("max_num_batched_tokens", [2048, 17], ids=["whole", "chunked"])
+def test_greedy_tokens_mixed_equal_solo_equal_peft(
+    model_path: Path, adapter_paths: dict[str, Path], max_num_batched_tokens: int
+) -> None:
+    config = EngineConfig(
+        str(model_path),
+        dtype="float32",
+        memory_bytes=MEMORY,
+        max_num_batched_tokens=max_num_batched_tokens,
+    )
+    names = [BASE, *adapter_paths]
+    prompts = {name: prompt_for(i, 3 + 11 * i) for i, name in enumerate(names)}
+    sampling = SamplingOptions(temperature=0.0, max_tokens=20)
+    submits = [
+        Submit(i, prompts[name], sampling, "" if name == BASE else name)
+        for i, name in enumerate(names)
+    ]
+    engine = Engine(config)
+    for i, (name, path) in enumerate(adapter_paths.items()):
+        engine.handle(Load(1000 + i, name, str(path)))
+    mixed = run_to_end(engine, submits)
+    for submit, name in zip(submits, names, strict=True):
+        solo = run_to_end(engine, [submit])
+        assert mixed[submit.request_id] == solo[submit.request_id], name
+        want = reference_greedy(model_path, adapter_paths.get(name), prompts[name], 20)
+        assert mixed[submit.request_id].token_ids == want, name
+    engine.check_integrity()
+
+
+def test_an_adapter_config_is_not_ignored(adapter_paths: dict[str, Path]) -> None:
+    """The cases above cover what they are named for."""
+    patterns = json.loads((adapter_paths["patterns"] / "adapter_config.json").read_text())
+    assert patterns["rank_pattern"]
+    assert patterns["alpha_pattern"]
+    rslora = json.loads((adapter_paths["rslora"] / "adapter_config.json").read_text())
+    assert rslora["use_rslora"] is True
