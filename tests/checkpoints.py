@@ -1,5 +1,6 @@
 """Checkpoints and adapters written by transformers and PEFT, small and random, for any test."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ def write_adapter(
     return directory
 
 
+@functools.cache
 def load_reference(model_path: Path, adapter_path: Path | None) -> torch.nn.Module:
-    """transformers, with the adapter through PEFT if there is one."""
+    """transformers, with the adapter through PEFT if there is one. Kept: do not change it."""
     model: torch.nn.Module = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     if adapter_path is not None:
         model = PeftModel.from_pretrained(model, adapter_path)

@@ -48,19 +48,20 @@ class ModelRunner:
         self.spec = read_spec(model_path)
         self.device = _device(config.device)
         self.dtype = _dtype(config.dtype, self.spec.dtype, self.device)
-        self.max_model_len = _max_model_len(config.max_model_len, self.spec.max_positions)
         spec = self.spec
         self.layout = make_kv_layout(
             spec.num_layers, spec.num_kv_heads, spec.head_dim, spec.widest_row
         )
+        self.page_bytes = self.layout.page_elems * self.dtype.itemsize
+        num_pages = config.memory_bytes // self.page_bytes
+        num_tokens = num_pages * self.layout.block_tokens
+        self.max_model_len = _max_model_len(config.max_model_len, spec.max_positions, num_tokens)
         weights = load_weights(model_path, spec, self.device, self.dtype)
         self.base_weight_bytes = weights.num_bytes
         kernels = select_kernels(self.device, self.dtype)
         self.description = f"{self.device} ({kernels.name} kernels)"
         self._decoder = Decoder(spec, weights, kernels, self.layout, self.max_model_len)
         self._planner = LoraPlanner()
-        self.page_bytes = self.layout.page_elems * self.dtype.itemsize
-        num_pages = config.memory_bytes // self.page_bytes
         # Not touched until used: pages of the operating system come as ours are filled.
         self.arena = torch.empty(
             num_pages, self.layout.page_elems, dtype=self.dtype, device=self.device
@@ -110,9 +111,16 @@ def _dtype(name: str, checkpoint: str, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def _max_model_len(asked: int, max_positions: int) -> int:
+def _max_model_len(asked: int, max_positions: int, num_arena_tokens: int) -> int:
+    """What was asked for, or as much as the model and the arena allow."""
     if asked > max_positions:
         raise UnsupportedModelError(
             f"max_model_len {asked} is beyond the model's max_position_embeddings {max_positions}"
         )
-    return asked or max_positions
+    max_model_len = asked or min(max_positions, num_arena_tokens)
+    if not 0 < max_model_len <= num_arena_tokens:
+        raise UnsupportedModelError(
+            f"the KV of max_model_len {max_model_len} tokens does not fit in the arena, which has "
+            f"room for {num_arena_tokens}: give the engine more memory"
+        )
+    return max_model_len

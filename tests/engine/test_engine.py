@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -27,14 +28,10 @@ from tests.engine.driver import Result, run_to_end
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=24)
 
 
-def make_engine(model_path: Path, num_pages: int, **overrides: int) -> Engine:
-    config = EngineConfig(str(model_path), dtype="float32", **overrides)
+def make_engine(model_path: Path, num_pages: int, max_lora_rank: int = 256) -> Engine:
+    config = EngineConfig(str(model_path), dtype="float32", max_lora_rank=max_lora_rank)
     page_bytes = stats_of(Engine(config)).page_bytes
-    return Engine(
-        EngineConfig(
-            str(model_path), dtype="float32", memory_bytes=num_pages * page_bytes, **overrides
-        )
-    )
+    return Engine(msgspec.structs.replace(config, memory_bytes=num_pages * page_bytes))
 
 
 def stats_of(engine: Engine) -> EngineStats:

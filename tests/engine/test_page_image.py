@@ -38,7 +38,7 @@ def test_matrices_survive_packing(ranks: list[int], widths: tuple[int, int], tak
         num_chunks = -(-rank // CHUNK_ROWS)
         offsets = adapter.chunk_offsets[first : first + 2 * num_chunks].tolist()
         for matrix, places in ((part.a, offsets[:num_chunks]), (part.b, offsets[num_chunks:])):
-            for rows, offset in zip(matrix.split(CHUNK_ROWS), places, strict=True):
+            for rows, offset in zip(torch.split(matrix, CHUNK_ROWS), places, strict=True):
                 assert offset % PAGE_ELEMS + rows.numel() <= PAGE_ELEMS
                 stored = arena.view(-1)[offset : offset + rows.numel()]
                 assert torch.equal(stored, rows.flatten())

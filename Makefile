@@ -1,0 +1,66 @@
+# Lorikeet. `make demo` and `make test` need Python 3.11+, make and a C compiler; nothing else.
+#
+#   PYTHON            the interpreter the virtual environment is made with
+#   TORCH_CPU_INDEX   where pip finds PyTorch's CPU build (see README); empty: pip's own index.
+#                     Not used on a machine with an NVIDIA GPU, which gets the CUDA build.
+
+PYTHON ?= python3
+TORCH_CPU_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+HAS_GPU := $(shell nvidia-smi -L 2>/dev/null)
+TORCH_INDEX := $(if $(HAS_GPU),,$(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)))
+PACKAGES := lorikeet registry_service inference_service kernels migrations examples tests
+
+.PHONY: demo serve evaluate test lint protos protos-check format install install-dev clean
+
+demo: $(VENV)/.installed  ## Register three adapters and stream from all of them at once
+	@$(BIN)/python -m examples.demo
+
+serve: $(VENV)/.installed  ## The same services, left running for you
+	@$(BIN)/python -m examples.demo --keep-running
+
+evaluate: $(VENV)/.installed  ## Exact match of every demo adapter on every held-out set
+	@$(BIN)/python -m examples.demo.evaluate
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev protos-check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: $(VENV)/.installed-dev  ## Regenerate the checked-in gRPC code
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
+
+protos-check: $(VENV)/.installed-dev  ## Fail when the checked-in gRPC code is not what the protos give
+	@fresh=$$(mktemp -d) && trap 'rm -r "$$fresh"' EXIT && \
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out="$$fresh" --pyi_out="$$fresh" \
+	    --grpc_python_out="$$fresh" protos/*.proto && \
+	for file in "$$fresh"/protos/*; do \
+	    cmp "$$file" "protos/$$(basename "$$file")" || { echo "run 'make protos'"; exit 1; }; \
+	done
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch ($(if $(HAS_GPU),CUDA,CPU)) and the other dependencies: about a minute."
+	@$(PIP) $(TORCH_INDEX) torch
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@$(PIP) --editable ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .lorikeet .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
