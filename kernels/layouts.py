@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 CHUNK_ROWS = 16  # rank rows a chunk holds at most: enough to stream, few enough to waste nothing
+TILE_ROWS = 32  # tokens of one adapter that are worked on together
 ALIGNMENT = 32  # elements; chunks begin on cache lines in every dtype
 
 
@@ -82,32 +83,39 @@ class LoraSite:
     table: torch.Tensor
 
     @classmethod
-    def make(cls, in_features: int, slices: tuple[LoraSlice, ...]) -> "LoraSite":
+    def make(
+        cls, in_features: int, slices: tuple[LoraSlice, ...], device: torch.device
+    ) -> "LoraSite":
         rows = [(part.module, part.out_start, part.out_features) for part in slices]
-        return cls(in_features, slices, torch.tensor(rows, dtype=torch.int32))
+        return cls(in_features, slices, torch.tensor(rows, dtype=torch.int32, device=device))
+
+
+def make_tiles(num_rows: list[int]) -> torch.Tensor:
+    """LoraPlan.tiles when adapter i has the next num_rows[i] rows."""
+    tiles, start = [], 0
+    for adapter, remaining in enumerate(num_rows):
+        end = start + remaining
+        tiles += [(adapter, s, min(TILE_ROWS, end - s)) for s in range(start, end, TILE_ROWS)]
+        start = end
+    return torch.tensor(tiles, dtype=torch.int32)
 
 
 @dataclass(frozen=True)
 class LoraPlan:
     """Which tokens of a step meet which adapter; built once per step and shared by all layers.
 
-    Segment s is the tokens rows[segment_start[s]:segment_start[s + 1]], all of the adapter
-    segment_adapter[s]; base-only tokens are in no segment. For an adapter, layer and module,
-    descriptors holds (rank, first): the chunks of A, [<=16, in] each, lie at the elements
+    A tile (adapter, start, count) is the tokens rows[start:start + count], at most TILE_ROWS, all
+    of one adapter; base-only tokens are in no tile. For an adapter, layer and module, descriptors
+    holds (rank, first): the chunks of A, [<=16, in] each, lie at the elements
     chunk_offsets[first:first + n] of the arena, n = ceil(rank / 16), and those of B transposed,
     [<=16, out], scaling included, at chunk_offsets[first + n:first + 2n]. Rank 0: not adapted.
 
-    rows [N], segment_start [num_segments + 1], segment_adapter [num_segments],
-    descriptors [num_adapters, num_layers, num_modules, 2]: int32; chunk_offsets: int64.
+    rows [N], tiles [num_tiles, 3] and descriptors [num_adapters, num_layers, num_modules, 2] are
+    int32, chunk_offsets is int64; all on the arena's device.
     """
 
     rows: torch.Tensor
-    segment_start: torch.Tensor
-    segment_adapter: torch.Tensor
+    tiles: torch.Tensor
     descriptors: torch.Tensor
     chunk_offsets: torch.Tensor
     max_rank: int
-
-    @property
-    def num_segments(self) -> int:
-        return self.segment_adapter.shape[0]

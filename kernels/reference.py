@@ -96,14 +96,13 @@ class ReferenceKernels:
         site: LoraSite,
         layer: int,
     ) -> None:
-        """y[row] += (x[row] @ A.T) @ B.T for every row of every segment, in place.
+        """y[row] += (x[row] @ A.T) @ B.T for every row of every tile, in place.
 
         y [T, out] where the site's slices say which columns; x [T, in_features].
         """
         flat = arena.view(-1)
-        starts = plan.segment_start.tolist()
-        for segment, adapter in enumerate(plan.segment_adapter.tolist()):
-            rows = plan.rows[starts[segment] : starts[segment + 1]].long()
+        for adapter, start, count in plan.tiles.tolist():
+            rows = plan.rows[start : start + count].long()
             for part in site.slices:
                 rank, first = plan.descriptors[adapter, layer, part.module].tolist()
                 if rank == 0:

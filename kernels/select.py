@@ -1,6 +1,8 @@
 """Which implementation of the kernels runs on a device."""
 
+import importlib.util
 import logging
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -8,18 +10,25 @@ from kernels.cpu.build import CompilerMissingError
 from kernels.cpu.ops import CpuKernels
 from kernels.reference import ReferenceKernels
 
+if TYPE_CHECKING:
+    from kernels.gpu.ops import TritonKernels
+
 logger = logging.getLogger(__name__)
 
-Kernels = CpuKernels | ReferenceKernels
+
+Kernels: TypeAlias = "CpuKernels | ReferenceKernels | TritonKernels"
 
 
 def select_kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """C on a CPU in float32 or bfloat16; else the reference, with a warning: it is slow."""
+    """Triton on a GPU, C on a CPU; else the reference, with a warning: it is slow."""
+    if device.type == "cuda" and importlib.util.find_spec("triton"):
+        from kernels.gpu.ops import TritonKernels  # imports triton, which a CPU does not need
+
+        return TritonKernels()
     if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
         try:
             return CpuKernels(dtype)
         except CompilerMissingError as error:
-            logger.warning("%s; using the slow reference kernels", error)
-            return ReferenceKernels()
-    logger.warning("no fast kernels for %s in %s; using the slow reference ones", device, dtype)
+            logger.warning("%s", error)
+    logger.warning("no fast kernels for %s in %s: using the slow reference ones", device, dtype)
     return ReferenceKernels()

@@ -5,13 +5,14 @@ from collections.abc import Sequence as Series
 import torch
 
 from inference_service.engine.adapter_cache import ResidentAdapter
-from kernels.layouts import LoraPlan
+from kernels.layouts import LoraPlan, make_tiles
 
 
 class LoraPlanner:
     """Builds a step's plan. The tables of a set of adapters are kept while the set stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._adapters: tuple[ResidentAdapter, ...] = ()
         self._descriptors = torch.empty(0)
         self._chunk_offsets = torch.empty(0)
@@ -33,11 +34,11 @@ class LoraPlanner:
             return None
         digests = sorted(rows)
         self._select(tuple(adapters[digest] for digest in digests))
-        lengths = [len(rows[digest]) for digest in digests]
         return LoraPlan(
-            rows=torch.tensor([row for d in digests for row in rows[d]], dtype=torch.int32),
-            segment_start=torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32),
-            segment_adapter=torch.arange(len(digests), dtype=torch.int32),
+            rows=torch.tensor(
+                [row for d in digests for row in rows[d]], dtype=torch.int32, device=self._device
+            ),
+            tiles=make_tiles([len(rows[digest]) for digest in digests]).to(self._device),
             descriptors=self._descriptors,
             chunk_offsets=self._chunk_offsets,
             max_rank=max(adapter.max_rank for adapter in self._adapters),
@@ -55,5 +56,6 @@ class LoraPlanner:
             descriptors[index, :, :, 1] += first
             first += adapter.chunk_offsets.shape[0]
         self._adapters = adapters
-        self._descriptors = descriptors
-        self._chunk_offsets = torch.cat([adapter.chunk_offsets for adapter in adapters])
+        self._descriptors = descriptors.to(self._device)
+        offsets = torch.cat([adapter.chunk_offsets for adapter in adapters])
+        self._chunk_offsets = offsets.to(self._device)

@@ -61,7 +61,7 @@ class ModelRunner:
         kernels = select_kernels(self.device, self.dtype)
         self.description = f"{self.device} ({kernels.name} kernels)"
         self._decoder = Decoder(spec, weights, kernels, self.layout, self.max_model_len)
-        self._planner = LoraPlanner()
+        self._planner = LoraPlanner(self.device)
         # Not touched until used: pages of the operating system come as ours are filled.
         self.arena = torch.empty(
             num_pages, self.layout.page_elems, dtype=self.dtype, device=self.device

@@ -8,6 +8,10 @@ typedef struct {
 } Slice;
 
 typedef struct {
+    int32_t adapter, start, count;
+} Tile;
+
+typedef struct {
     int32_t rank, first;
 } Descriptor;
 
@@ -69,44 +73,44 @@ typedef struct {
     const scalar *x;
     int64_t x_stride;
     const scalar *arena;
-    const int32_t *rows, *segment_start, *segment_adapter;
+    const int32_t *rows;
+    const Tile *tiles;
     const Descriptor *descriptors;  // of this layer
     int64_t adapter_stride;         // from an adapter's descriptors to the next adapter's
     const int64_t *chunk_offsets;
     const Slice *slices;
-    int32_t num_segments, num_slices, in_features, max_rank;
+    int32_t num_tiles, num_slices, in_features, max_rank;
     float *shrunk;  // [rows, num_slices, max_rank]
 } Site;
 
-static Descriptor descriptor(const Site *site, int segment, int slice) {
-    return site->descriptors[site->segment_adapter[segment] * site->adapter_stride +
-                             site->slices[slice].module];
+static Descriptor descriptor(const Site *site, Tile tile, int slice) {
+    return site->descriptors[tile.adapter * site->adapter_stride + site->slices[slice].module];
 }
 
 static float *shrunk_row(const Site *site, int row, int slice) {
     return site->shrunk + ((int64_t)row * site->num_slices + slice) * site->max_rank;
 }
 
-static void shrink(const Site *site, int segment, int slice, int chunk) {
-    Descriptor part = descriptor(site, segment, slice);
+static void shrink(const Site *site, Tile tile, int slice, int chunk) {
+    Descriptor part = descriptor(site, tile, slice);
     int begin = chunk * CHUNK_ROWS;
     if (begin >= part.rank) return;
     int num_rows = part.rank - begin < CHUNK_ROWS ? part.rank - begin : CHUNK_ROWS;
     const scalar *a = site->arena + site->chunk_offsets[part.first + chunk];
-    for (int row = site->segment_start[segment]; row < site->segment_start[segment + 1]; row++)
+    for (int row = tile.start; row < tile.start + tile.count; row++)
         shrink_chunk(shrunk_row(site, row, slice) + begin,
                      site->x + site->rows[row] * site->x_stride, a, num_rows, site->in_features);
 }
 
-static void expand(const Site *site, int segment, int slice, int block) {
-    Descriptor part = descriptor(site, segment, slice);
+static void expand(const Site *site, Tile tile, int slice, int block) {
+    Descriptor part = descriptor(site, tile, slice);
     Slice columns = site->slices[slice];
     int begin = block * COLUMNS;
     if (part.rank == 0 || begin >= columns.out_features) return;
     int remaining = columns.out_features - begin;
     const int64_t *offsets =
         site->chunk_offsets + part.first + (part.rank + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    for (int row = site->segment_start[segment]; row < site->segment_start[segment + 1]; row++) {
+    for (int row = tile.start; row < tile.start + tile.count; row++) {
         scalar *y = site->y + site->rows[row] * site->y_stride + columns.out_start + begin;
         const float *shrunk = shrunk_row(site, row, slice);
         if (remaining >= COLUMNS)
@@ -124,14 +128,14 @@ EXPORT void lora_apply(const Site *site, int32_t widest_slice, int32_t in_parall
 #pragma omp parallel if (in_parallel)
     {
 #pragma omp for collapse(3) schedule(dynamic)
-        for (int segment = 0; segment < site->num_segments; segment++)
+        for (int tile = 0; tile < site->num_tiles; tile++)
             for (int slice = 0; slice < site->num_slices; slice++)
                 for (int chunk = 0; chunk < num_chunks; chunk++)
-                    shrink(site, segment, slice, chunk);
+                    shrink(site, site->tiles[tile], slice, chunk);
 #pragma omp for collapse(3) schedule(dynamic)
-        for (int segment = 0; segment < site->num_segments; segment++)
+        for (int tile = 0; tile < site->num_tiles; tile++)
             for (int slice = 0; slice < site->num_slices; slice++)
                 for (int block = 0; block < num_blocks; block++)
-                    expand(site, segment, slice, block);
+                    expand(site, site->tiles[tile], slice, block);
     }
 }

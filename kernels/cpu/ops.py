@@ -17,10 +17,10 @@ class _Site(ctypes.Structure):
     _fields_ = [
         *((name, t) for name, t in (("y", _POINTER), ("y_stride", _LONG))),
         *((name, t) for name, t in (("x", _POINTER), ("x_stride", _LONG))),
-        *((name, _POINTER) for name in ("arena", "rows", "segment_start", "segment_adapter")),
+        *((name, _POINTER) for name in ("arena", "rows", "tiles")),
         *((name, t) for name, t in (("descriptors", _POINTER), ("adapter_stride", _LONG))),
         *((name, _POINTER) for name in ("chunk_offsets", "slices")),
-        *((name, _INT) for name in ("num_segments", "num_slices", "in_features", "max_rank")),
+        *((name, _INT) for name in ("num_tiles", "num_slices", "in_features", "max_rank")),
         ("shrunk", _POINTER),
     ]
 
@@ -129,12 +129,11 @@ class CpuKernels:
         widest = max(part.out_features for part in site.slices)
         arguments = _Site(
             *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0), arena.data_ptr()),
-            *(plan.rows.data_ptr(), plan.segment_start.data_ptr()),
-            plan.segment_adapter.data_ptr(),
+            *(plan.rows.data_ptr(), plan.tiles.data_ptr()),
             descriptors.data_ptr() + layer * descriptors.stride(1) * 4,
             descriptors.stride(0) // 2,
             *(plan.chunk_offsets.data_ptr(), site.table.data_ptr()),
-            *(plan.num_segments, num_slices, site.in_features, plan.max_rank),
+            *(plan.tiles.shape[0], num_slices, site.in_features, plan.max_rank),
             shrunk.data_ptr(),
         )
         work = num_rows * plan.max_rank * (site.in_features + widest) * num_slices

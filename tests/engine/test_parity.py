@@ -7,15 +7,18 @@ from typing import Any
 import pytest
 import torch
 
+from inference_service.engine import model_runner
 from inference_service.engine.adapter_cache import AdapterCache, ResidentAdapter
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.model_runner import ModelRunner, StepInput
 from inference_service.engine.page_image import pack
-from inference_service.engine.page_pool import PagePool
+from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.peft_adapter import read_adapter
 from inference_service.engine.request import Load, SamplingOptions, Submit
+from kernels.gpu.ops import TritonKernels
 from kernels.reference import ReferenceKernels
+from kernels.select import Kernels
 from tests.checkpoints import load_reference, write_adapter, write_llama
 from tests.engine.driver import run_to_end
 
@@ -42,12 +45,13 @@ def make_resident(
 
 
 def mixed_logits(
-    runner: ModelRunner, adapters: dict[str, ResidentAdapter | None], pool: PagePool
+    runner: ModelRunner,
+    adapters: dict[str, ResidentAdapter | None],
+    pool: PagePool,
+    growth: int = 9,
 ) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
-    """Prompts and next-token logits of one prefill that mixes everything, twice per adapter."""
-    from inference_service.engine.page_pool import PageUse
-
-    prompts = {name: prompt_for(i, 5 + 9 * i) for i, name in enumerate(adapters)}
+    """Prompts, each longer by `growth`, and next-token logits of one prefill that mixes all."""
+    prompts = {name: prompt_for(i, 5 + growth * i) for i, name in enumerate(adapters)}
     inputs = [
         StepInput(
             tokens,
@@ -69,21 +73,30 @@ def reference_logits(model_path: Path, adapter: Path | None, tokens: list[int]) 
     return logits
 
 
-@pytest.mark.parametrize("fast", [True, False], ids=["fast", "reference"])
+@pytest.mark.parametrize(
+    ("kernels", "names", "growth"),
+    [
+        (None, None, 9),
+        (ReferenceKernels(), None, 9),
+        (TritonKernels(), ("r3", "r33"), 1),  # interpreted: slow
+    ],
+    ids=["native", "reference", "triton"],
+)
 def test_logits_of_a_mixed_batch_equal_peft(
     model_path: Path,
     adapter_paths: dict[str, Path],
-    fast: bool,
+    kernels: "Kernels | None",
+    names: tuple[str, ...] | None,
+    growth: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not fast:
-        monkeypatch.setattr(
-            "inference_service.engine.model_runner.select_kernels", lambda *_: ReferenceKernels()
-        )
+    """With the kernels of this machine, then with the others."""
+    if kernels is not None:
+        monkeypatch.setattr(model_runner, "select_kernels", lambda *_: kernels)
     runner = ModelRunner(EngineConfig(str(model_path), dtype="float32", memory_bytes=MEMORY))
     pool = PagePool(runner.arena.shape[0])
-    adapters = make_resident(runner, pool, adapter_paths)
-    prompts, logits = mixed_logits(runner, adapters, pool)
+    adapters = make_resident(runner, pool, {n: adapter_paths[n] for n in names or adapter_paths})
+    prompts, logits = mixed_logits(runner, adapters, pool, growth)
     for name, tokens in prompts.items():
         want = reference_logits(model_path, adapter_paths.get(name), tokens)
         torch.testing.assert_close(logits[name], want, rtol=1e-4, atol=1e-4, msg=name)

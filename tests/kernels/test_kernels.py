@@ -1,9 +1,10 @@
-"""The C kernels against their plain-torch twins: dtype x shape x rank x popularity."""
+"""The C and Triton kernels against their plain-torch twins: dtype x shape x rank x popularity."""
 
 import pytest
 import torch
 
 from kernels.cpu.ops import CpuKernels
+from kernels.gpu.ops import TritonKernels
 from kernels.layouts import (
     CHUNK_ROWS,
     KvLayout,
@@ -12,36 +13,59 @@ from kernels.layouts import (
     LoraSlice,
     TokenBatch,
     make_kv_layout,
+    make_tiles,
 )
 from kernels.reference import ReferenceKernels
 
-DTYPES = [torch.float32, torch.bfloat16]
 REFERENCE = ReferenceKernels()
+Fast = CpuKernels | TritonKernels
+# Triton's interpreter multiplies the bit patterns of bfloat16: float16 stands in for it there.
+CASES = {
+    "cpu-float32": torch.float32,
+    "cpu-bfloat16": torch.bfloat16,
+    "triton-float32": torch.float32,
+    "triton-float16": torch.float16,
+}
 
 
-def tolerance(dtype: torch.dtype) -> dict[str, float]:
-    return {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.fixture
+def dtype(case: str) -> torch.dtype:
+    return CASES[case]
+
+
+@pytest.fixture
+def kernels(case: str) -> Fast:
+    return TritonKernels() if case.startswith("triton") else CpuKernels(CASES[case])
+
+
+def assert_close(got: torch.Tensor, want: torch.Tensor) -> None:
+    relative, absolute = (1e-4, 1e-5) if got.dtype == torch.float32 else (2e-2, 2e-2)
+    torch.testing.assert_close(got, want, rtol=relative, atol=absolute)
+
+
 @pytest.mark.parametrize("with_residual", [False, True])
 @pytest.mark.parametrize("width", [8, 250, 2048])
-def test_rms_norm(dtype: torch.dtype, with_residual: bool, width: int) -> None:
+def test_rms_norm(kernels: Fast, dtype: torch.dtype, with_residual: bool, width: int) -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(5, width, dtype=dtype), torch.randn(width, dtype=dtype)
     residuals = [torch.ones(5, width, dtype=dtype) if with_residual else None for _ in range(2)]
-    got = CpuKernels(dtype).rms_norm(x, residuals[0], weight, 1e-5)
+    got = kernels.rms_norm(x, residuals[0], weight, 1e-5)
     want = REFERENCE.rms_norm(x, residuals[1], weight, 1e-5)
-    torch.testing.assert_close(got, want, **tolerance(dtype))
+    assert_close(got, want)
     if with_residual:
         torch.testing.assert_close(residuals[0], residuals[1])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_silu_mul(dtype: torch.dtype) -> None:
+def test_silu_mul(kernels: Fast, dtype: torch.dtype) -> None:
     gate_up = torch.linspace(-100, 100, 6 * 74).reshape(6, 74).to(dtype)
-    got, want = CpuKernels(dtype).silu_mul(gate_up), REFERENCE.silu_mul(gate_up)
-    torch.testing.assert_close(got, want, **tolerance(dtype))
+    got, want = kernels.silu_mul(gate_up), REFERENCE.silu_mul(gate_up)
+    assert_close(got, want)
 
 
 def make_batch(layout: KvLayout, lengths: list[tuple[int, int]], num_pages: int) -> TokenBatch:
@@ -55,13 +79,12 @@ def make_batch(layout: KvLayout, lengths: list[tuple[int, int]], num_pages: int)
     )
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "head_dim", "block"),
     [(4, 2, 16, 16), (3, 1, 64, 32), (8, 8, 10, 48)],
 )
 def test_rope_cache_and_attention(
-    dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int, block: int
+    kernels: Fast, dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int, block: int
 ) -> None:
     torch.manual_seed(1)
     layout = KvLayout(2, kv_heads, head_dim, block)
@@ -72,16 +95,15 @@ def test_rope_cache_and_attention(
     arena = torch.randn(64, layout.page_elems).to(dtype)
     twin_qkv, twin_arena = qkv.clone(), arena.clone()
 
-    kernels = CpuKernels(dtype)
     kernels.rope_and_cache(qkv, rotary, arena, layout, layer, batch)
     REFERENCE.rope_and_cache(twin_qkv, rotary, twin_arena, layout, layer, batch)
-    torch.testing.assert_close(arena, twin_arena, **tolerance(dtype))
+    assert_close(arena, twin_arena)
     queries, twin_queries = (part[:, : heads * head_dim] for part in (qkv, twin_qkv))
-    torch.testing.assert_close(queries, twin_queries, **tolerance(dtype))
+    assert_close(queries, twin_queries)
 
     got = kernels.attention(queries, arena, layout, layer, batch)
     want = REFERENCE.attention(twin_queries, twin_arena, layout, layer, batch)
-    torch.testing.assert_close(got, want, **tolerance(dtype))
+    assert_close(got, want)
 
 
 def make_plan(
@@ -99,26 +121,26 @@ def make_plan(
             descriptors[adapter, 1, part.module] = torch.tensor([rank, len(offsets)])
             offsets += [next(places) for _ in range(2 * num_chunks)]
     num_rows = sum(rows for _, rows in segments)
-    starts = torch.tensor([0, *(rows for _, rows in segments)]).cumsum(0)
+    tiles = make_tiles([rows for _, rows in segments])
+    tiles[:, 0] = torch.tensor([adapter for adapter, _ in segments])[tiles[:, 0].long()]
     return LoraPlan(
         rows=torch.randperm(num_rows + 3, dtype=torch.int32)[:num_rows],
-        segment_start=starts.int(),
-        segment_adapter=torch.tensor([adapter for adapter, _ in segments], dtype=torch.int32),
+        tiles=tiles,
         descriptors=descriptors,
         chunk_offsets=torch.tensor(offsets, dtype=torch.int64),
         max_rank=max(ranks),
     )
 
 
+CPU = torch.device("cpu")
 SITES = {
-    "one": LoraSite.make(96, (LoraSlice(0, 0, 200),)),
+    "one": LoraSite.make(96, (LoraSlice(0, 0, 200),), CPU),
     "fused": LoraSite.make(
-        64, (LoraSlice(0, 0, 128), LoraSlice(1, 128, 32), LoraSlice(2, 160, 40))
+        64, (LoraSlice(0, 0, 128), LoraSlice(1, 128, 32), LoraSlice(2, 160, 40)), CPU
     ),
 }
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("site", SITES.values(), ids=SITES)
 @pytest.mark.parametrize(
     ("ranks", "segments"),
@@ -129,7 +151,11 @@ SITES = {
     ],
 )
 def test_lora(
-    dtype: torch.dtype, site: LoraSite, ranks: list[int], segments: list[tuple[int, int]]
+    kernels: Fast,
+    dtype: torch.dtype,
+    site: LoraSite,
+    ranks: list[int],
+    segments: list[tuple[int, int]],
 ) -> None:
     torch.manual_seed(2)
     arena = (torch.randn(64, 8192) / 8).to(dtype)
@@ -138,9 +164,9 @@ def test_lora(
     x = torch.randn(num_rows, site.in_features).to(dtype)
     y = torch.randn(num_rows, 200).to(dtype)
     twin = y.clone()
-    CpuKernels(dtype).lora_apply(y, x, arena, plan, site, 1)
+    kernels.lora_apply(y, x, arena, plan, site, 1)
     REFERENCE.lora_apply(twin, x, arena, plan, site, 1)
-    torch.testing.assert_close(y, twin, **tolerance(dtype))
+    assert_close(y, twin)
     untouched = torch.ones(num_rows, dtype=torch.bool)
     untouched[plan.rows.long()] = False
     assert torch.equal(y[untouched], twin[untouched])

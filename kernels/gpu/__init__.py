@@ -1,0 +1,1 @@
+"""Triton kernels. Deterministic: no atomics, fixed grids, nothing to zero first."""
