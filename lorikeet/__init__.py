@@ -1,0 +1,33 @@
+"""Lorikeet's SDK: stream generations from any adapter, and administer the registry.
+
+    with Client("127.0.0.1:50052", api_key=key) as client:
+        for chunk in client.generate_stream("Once upon a time", adapter="math"):
+            print(chunk.text, end="")
+
+Clients: Client, AsyncClient (inference); AdminClient, AsyncAdminClient (registry).
+"""
+
+from lorikeet.admin import AdminClient, AsyncAdminClient
+from lorikeet.client import AsyncClient, Client
+from lorikeet.generation import Chunk, Completion, Sampling, Start, Usage
+from lorikeet.operations.access import grant
+from lorikeet.rpc import errors
+from lorikeet.rpc.errors import LorikeetError
+from lorikeet.streams import AsyncGenerationStream, GenerationStream
+
+__all__ = [
+    "AdminClient",
+    "AsyncAdminClient",
+    "AsyncClient",
+    "AsyncGenerationStream",
+    "Chunk",
+    "Client",
+    "Completion",
+    "GenerationStream",
+    "LorikeetError",
+    "Sampling",
+    "Start",
+    "Usage",
+    "errors",
+    "grant",
+]

@@ -38,6 +38,9 @@ class _Channel:
         return None
 
     def send(self, reply: Reply) -> None:
+        while not self._replies.poll(1000, zmq.POLLOUT):  # nobody has connected
+            if os.getppid() != self._parent:
+                raise _ParentGoneError
         self._replies.send(msgspec.msgpack.encode(reply))
 
 
@@ -52,8 +55,8 @@ def main() -> int:
     except UnsupportedModelError as error:
         logging.error("cannot serve this model: %s", error)
         return 1
-    channel.send(engine.info)
     try:
+        channel.send(engine.info)
         run_engine(engine, channel.receive, channel.send)
     except _ParentGoneError:
         logging.error("the front end is gone; the engine ends too")

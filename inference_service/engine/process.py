@@ -158,7 +158,10 @@ class ChildEngineClient:
 async def _stop(process: asyncio.subprocess.Process, commands: "zmq.Socket[bytes]") -> None:
     if process.returncode is not None:
         return
-    commands.send(msgspec.msgpack.encode(Shutdown()), zmq.NOBLOCK)
+    try:
+        commands.send(msgspec.msgpack.encode(Shutdown()), zmq.NOBLOCK)
+    except zmq.Again:  # it has not connected yet: it is still importing
+        process.kill()
     try:
         await asyncio.wait_for(process.wait(), _STOP_SECONDS)
     except TimeoutError:

@@ -1,6 +1,7 @@
 """The server's outermost layer: every call ends in its result or in exactly one rich status."""
 
 import asyncio
+import contextlib
 import inspect
 import logging
 import uuid
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Any, Any], Any]
 
 
-class ErrorInterceptor(aio.ServerInterceptor[Any, Any]):
+class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic only in the stubs
     """Turns exceptions of handlers into statuses; streams are iterated inside the `try`."""
 
     async def intercept_service(
@@ -62,8 +63,13 @@ def _guard_unary(method: str, behavior: Handler) -> Handler:
 def _guard_stream(method: str, behavior: Handler) -> Handler:
     async def guarded(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for response in behavior(request, context):
-                yield response
+            responses = behavior(request, context)
+            if inspect.isawaitable(responses):  # it writes by itself, as health's Watch does
+                await responses
+                return
+            async with contextlib.aclosing(responses):
+                async for response in responses:
+                    yield response
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -1,0 +1,1 @@
+"""What `make demo` shows: panels, refusals, residency, and measurements."""

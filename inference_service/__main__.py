@@ -1,0 +1,64 @@
+"""`python -m inference_service`: one inference server, until SIGTERM."""
+
+import asyncio
+import logging
+import sys
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from inference_service.adapters.disk import StoreLockedError
+from inference_service.config import CredentialsError, Settings
+from inference_service.engine.client import EngineDiedError
+from inference_service.engine.process import ChildEngineClient
+from inference_service.logs import configure_logging
+from inference_service.model_files import ModelFilesError
+from inference_service.service import InferenceService, StartError
+from inference_service.tokenizer import TokenizerMissingError
+from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
+
+logger = logging.getLogger(__name__)
+
+_START_ERRORS = (
+    CredentialsError,
+    EngineDiedError,
+    InsecureBindError,
+    ModelFilesError,
+    StartError,
+    StoreLockedError,
+    TokenizerMissingError,
+)
+
+
+async def _serve(settings: Settings) -> None:
+    service = InferenceService(
+        settings, lambda config, changed: ChildEngineClient(config, on_health_change=changed)
+    )
+    try:
+        address = await service.start()
+    except BaseException:
+        try:
+            await service.stop()
+        except Exception:  # why it could not start matters more
+            logger.exception("could not stop cleanly")
+        raise
+    write_ready_file(settings.ready_file, address)
+    await run_until_signal(service.stop)
+
+
+def main() -> None:
+    """Exits with 1 and one clear line when it cannot start, with 2 when told something wrong."""
+    try:
+        settings = Settings(_cli_parse_args=True)  # type: ignore[call-arg]
+    except (ValidationError, SettingsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    configure_logging(settings.log_level)
+    try:
+        asyncio.run(_serve(settings))
+    except _START_ERRORS as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

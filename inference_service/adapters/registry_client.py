@@ -1,0 +1,131 @@
+"""The registry as the inference service uses it: five calls, typed errors, no waiting for ever."""
+
+import logging
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+from grpc import aio
+
+from inference_service.adapters.artifact import Artifact, Profile, ResolvedAdapter
+from lorikeet.rpc.errors import LorikeetError, UnavailableError, from_rpc_error
+from lorikeet.rpc.names import BaseModelName, TenantName
+from protos import registry_pb2, registry_pb2_grpc
+
+logger = logging.getLogger(__name__)
+
+# The registry did not answer, or could not: nothing is known about what was asked.
+_NO_ANSWER: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+    }
+)
+_OPTIONS: Final = [
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.ping_timeout_ms", 2_000),  # a minute by default, whatever keepalive_timeout says
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),  # also how long a connection attempt may take
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+]
+
+
+class RegistryClient:
+    """One channel. Every method raises LorikeetError, UNAVAILABLE when there is no answer."""
+
+    def __init__(self, address: str, api_key: str, *, deadline: float) -> None:
+        self._channel = aio.insecure_channel(address, options=_OPTIONS)
+        self._registry = registry_pb2_grpc.AdapterRegistryStub(self._channel)  # type: ignore[no-untyped-call]
+        self._artifacts = registry_pb2_grpc.ArtifactServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._access = registry_pb2_grpc.AccessServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._metadata = (("authorization", f"Bearer {api_key}"),)
+        self._deadline = deadline
+
+    async def identify(self, api_key: str = "") -> registry_pb2.Identity:
+        """Whose key it is; UNAUTHENTICATED for one that is not valid. Empty: this service."""
+        request = registry_pb2.IdentifyCallerRequest(api_key=api_key)
+        with _translated(own_credential=not api_key):
+            identity: registry_pb2.Identity = await self._access.IdentifyCaller(
+                request, timeout=self._deadline, metadata=self._metadata
+            )
+        return identity
+
+    async def get_base_model(self, base_model: str, *, wait: float) -> registry_pb2.BaseModel:
+        """The base model's record; waits up to `wait` seconds for the registry to come up."""
+        request = registry_pb2.GetBaseModelRequest(name=str(BaseModelName(base_model)))
+        with _translated():
+            found: registry_pb2.BaseModel = await self._registry.GetBaseModel(
+                request, timeout=wait, metadata=self._metadata, wait_for_ready=True
+            )
+        return found
+
+    async def resolve(
+        self, name: str, *, tenant: str, base_model: str, base_model_revision: str
+    ) -> ResolvedAdapter:
+        """The version behind `name`, if `tenant` may use it on this base model."""
+        request = registry_pb2.ResolveAdapterRequest(
+            tenant=str(TenantName(tenant)),
+            name=name,
+            base_model=str(BaseModelName(base_model)),
+            base_model_revision=base_model_revision,
+        )
+        with _translated():
+            found: registry_pb2.ResolveAdapterResponse = await self._registry.ResolveAdapter(
+                request, timeout=self._deadline, metadata=self._metadata
+            )
+        return ResolvedAdapter(
+            tenant, Artifact.from_version(found.version), Profile.from_message(found.profile)
+        )
+
+    async def read_artifact(
+        self, version_name: str, file_name: str, *, offset: int, tenant: str
+    ) -> AsyncGenerator[registry_pb2.ReadArtifactResponse, None]:
+        """One file from an offset, on behalf of a tenant. The caller bounds each wait."""
+        request = registry_pb2.ReadArtifactRequest(
+            version=version_name,
+            file_name=file_name,
+            offset=offset,
+            tenant=str(TenantName(tenant)),
+        )
+        call = self._artifacts.ReadArtifact(request, metadata=self._metadata)
+        try:
+            with _translated():
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        await self._channel.close(None)
+
+
+@contextmanager
+def _translated(*, own_credential: bool = True) -> Iterator[None]:
+    """`own_credential` false: the key in question is the caller's, and so is UNAUTHENTICATED."""
+    try:
+        yield
+    except aio.AioRpcError as error:
+        raise _registry_error(error, own_credential=own_credential) from error
+
+
+def _registry_error(error: aio.AioRpcError, *, own_credential: bool) -> LorikeetError:
+    if error.code() in _NO_ANSWER:
+        logger.warning("the registry did not answer: %s %s", error.code().name, error.details())
+        return registry_unavailable()
+    if error.code() is grpc.StatusCode.UNAUTHENTICATED and own_credential:
+        logger.error("the registry refuses this service's own credential")
+        return registry_unavailable()
+    return from_rpc_error(error)
+
+
+def registry_unavailable() -> UnavailableError:
+    """What callers hear; where the registry is and what it said is not for them."""
+    return UnavailableError(
+        "the registry cannot be reached", reason="REGISTRY_UNAVAILABLE", retry_after=1.0
+    )

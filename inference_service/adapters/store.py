@@ -1,0 +1,241 @@
+"""The adapters on this machine's disk.
+
+    lease(artifact) ── on disk and unchanged ──────────────────────────► path
+          │
+          └─ one flight per digest: verify what is there, else make room, download, verify, publish
+
+Owner of all its state, on one event loop: only checks and file writes run in threads.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inference_service.adapters.artifact import Artifact
+from inference_service.adapters.disk import AdapterDisk, FileMark
+from inference_service.adapters.download import (
+    ArtifactReader,
+    CorruptDownloadError,
+    Downloader,
+    OnProgress,
+)
+from lorikeet.rpc.errors import (
+    DataLossError,
+    FailedPreconditionError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Entry:
+    """An adapter on disk. `marks` are of when it was last verified; None: not yet."""
+
+    size_bytes: int
+    marks: tuple[FileMark, ...] | None = None
+
+
+@dataclass
+class _Flight:
+    """One download or verification that any number of requests wait for."""
+
+    artifact: Artifact
+    listeners: list[OnProgress] = field(default_factory=list)
+    task: asyncio.Task[Path] | None = None
+
+    def report(self, done: int, total: int) -> None:
+        for listener in self.listeners:
+            listener(done, total)
+
+
+class AdapterStore:
+    """Keeps adapters on disk within a byte budget; forgets the least recently used first."""
+
+    def __init__(self, root: Path, reader: ArtifactReader, *, max_bytes: int) -> None:
+        self._disk = AdapterDisk(root)
+        self._downloader = Downloader(reader)
+        self._max_bytes = max_bytes
+        self._entries: dict[str, _Entry] = {}  # least recently used first
+        self._flights: dict[str, _Flight] = {}
+        self._num_leases: dict[str, int] = {}
+        self._lease_ended: dict[str, asyncio.Event] = {}  # of those waited for
+
+    async def open(self) -> None:
+        """Finds what earlier processes left; each is verified before it is used.
+
+        StoreLockedError when another process uses the directory.
+        """
+        for stored in await asyncio.to_thread(self._disk.open):
+            self._entries[stored.digest] = _Entry(stored.size_bytes)
+
+    async def close(self) -> None:
+        """Ends running downloads."""
+        tasks = [flight.task for flight in self._flights.values() if flight.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._disk.close()
+
+    def sizes(self) -> dict[str, int]:
+        """Digest to bytes on disk."""
+        return {digest: entry.size_bytes for digest, entry in self._entries.items()}
+
+    def num_leases(self, digest: str) -> int:
+        return self._num_leases.get(digest, 0)
+
+    @asynccontextmanager
+    async def lease(
+        self, artifact: Artifact, tenant: str, on_progress: OnProgress | None = None
+    ) -> AsyncIterator[Path]:
+        """The verified directory of an adapter, which stays while the lease lasts.
+
+        `tenant` is on whose behalf the registry is read. DATA_LOSS ARTIFACT_CORRUPT when the
+        registry's bytes are wrong twice; RESOURCE_EXHAUSTED when the disk budget is in use.
+        """
+        digest = artifact.digest
+        self._num_leases[digest] = self.num_leases(digest) + 1
+        try:
+            yield await self._ensure(artifact, tenant, on_progress)
+        finally:
+            self._num_leases[digest] -= 1
+            if not self._num_leases[digest]:
+                del self._num_leases[digest]
+                if digest in self._lease_ended:
+                    self._lease_ended.pop(digest).set()
+
+    async def wait_until_unused(self, digest: str) -> None:
+        """Returns at a moment when nothing holds a lease."""
+        while self.num_leases(digest):
+            await self._lease_ended.setdefault(digest, asyncio.Event()).wait()
+
+    async def delete(self, digest: str) -> None:
+        """Removes an adapter from disk; FAILED_PRECONDITION ADAPTER_IN_USE while leased."""
+        if not self._is_idle(digest):
+            raise FailedPreconditionError(
+                f"the adapter {digest} is in use",
+                reason="ADAPTER_IN_USE",
+                metadata={"digest": digest},
+            )
+        if self._entries.pop(digest, None):
+            await self._remove(self._disk.path_of(digest))
+
+    async def _ensure(
+        self, artifact: Artifact, tenant: str, on_progress: OnProgress | None
+    ) -> Path:
+        while not self._is_ready(artifact):
+            flight = self._flights.get(artifact.digest)
+            is_own = flight is None
+            if flight is None:
+                flight = self._start_flight(artifact, tenant)
+            if on_progress:
+                flight.listeners.append(on_progress)
+            assert flight.task is not None
+            try:
+                return await asyncio.shield(flight.task)
+            except PermissionDeniedError:
+                if is_own:
+                    raise
+                # The tenant it was read for lost its access; this one was resolved by itself.
+        self._entries[artifact.digest] = self._entries.pop(artifact.digest)  # newest now
+        if on_progress:
+            on_progress(artifact.size_bytes, artifact.size_bytes)
+        return self._disk.path_of(artifact.digest)
+
+    def _is_ready(self, artifact: Artifact) -> bool:
+        """Whether it is on disk, verified by this process and not touched since."""
+        entry = self._entries.get(artifact.digest)
+        return (
+            artifact.digest not in self._flights
+            and entry is not None
+            and entry.marks is not None
+            and entry.marks == self._disk.marks(artifact)
+        )
+
+    def _start_flight(self, artifact: Artifact, tenant: str) -> _Flight:
+        flight = self._flights[artifact.digest] = _Flight(artifact)
+        flight.task = asyncio.create_task(self._bring(flight, tenant))
+        flight.task.add_done_callback(_retrieve_exception)
+        return flight
+
+    async def _bring(self, flight: _Flight, tenant: str) -> Path:
+        artifact = flight.artifact
+        path = self._disk.path_of(artifact.digest)
+        try:
+            num_attempts = 2
+            if self._entries.pop(artifact.digest, None) or path.exists():
+                if await asyncio.to_thread(self._disk.is_intact, artifact):
+                    return self._keep(artifact)
+                logger.error("the copy of %s on disk is damaged", artifact.version_name)
+                await self._remove(path)
+                num_attempts = 1  # this download is already the second try
+            await self._make_room(artifact)
+            await self._download(flight, tenant, num_attempts)
+            return self._keep(artifact)
+        finally:
+            del self._flights[artifact.digest]
+
+    def _keep(self, artifact: Artifact) -> Path:
+        marks = self._disk.marks(artifact)
+        self._entries[artifact.digest] = _Entry(artifact.size_bytes, marks)
+        return self._disk.path_of(artifact.digest)
+
+    async def _download(self, flight: _Flight, tenant: str, num_attempts: int) -> None:
+        artifact = flight.artifact
+        for _ in range(num_attempts):
+            partial = await asyncio.to_thread(self._disk.new_partial)
+            try:
+                await self._downloader.fetch(artifact, tenant, partial, flight.report)
+                self._disk.publish(partial, artifact.digest)
+                return
+            except CorruptDownloadError as error:
+                logger.error("a download is corrupt: %s", error)
+            finally:
+                await self._remove(partial)
+        raise DataLossError(
+            f"the artifact of {artifact.version_name} is corrupt",
+            reason="ARTIFACT_CORRUPT",
+            metadata={"version": artifact.version_name, "digest": artifact.digest},
+        )
+
+    async def _remove(self, path: Path) -> None:
+        # Detached before anything is awaited, so that nobody can find it half gone.
+        if doomed := self._disk.detach(path):
+            await asyncio.to_thread(self._disk.erase, doomed)
+
+    async def _make_room(self, artifact: Artifact) -> None:
+        """Removes idle adapters until this one fits beside what is stored and what is coming."""
+        while self._num_bytes_wanted() > self._max_bytes:
+            idle = (digest for digest in self._entries if self._is_idle(digest))
+            victim = next(idle, None)
+            if victim is None:
+                raise ResourceExhaustedError(
+                    f"{artifact.version_name}, {artifact.size_bytes} bytes, "
+                    "does not fit on disk beside what is in use",
+                    reason="ADAPTER_DISK_FULL",
+                    metadata={"version": artifact.version_name},
+                    retry_after=1.0,
+                )
+            await self.delete(victim)
+
+    def _is_idle(self, digest: str) -> bool:
+        return not self.num_leases(digest) and digest not in self._flights
+
+    def _num_bytes_wanted(self) -> int:
+        """What is stored and what is on its way."""
+        stored = sum(entry.size_bytes for entry in self._entries.values())
+        return stored + sum(
+            flight.artifact.size_bytes
+            for digest, flight in self._flights.items()
+            if digest not in self._entries
+        )
+
+
+def _retrieve_exception(task: asyncio.Task[Path]) -> None:
+    """So that a failure nobody waits for any more is not reported as forgotten."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,84 @@
+"""Settings: command line first, then LORIKEET_INFERENCE_* variables, then these defaults."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from inference_service.engine.config import EngineConfig
+
+
+class Settings(BaseSettings):
+    """Everything the inference service can be told at start."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LORIKEET_INFERENCE_",
+        cli_prog_name="python -m inference_service",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        frozen=True,
+    )
+
+    model: Annotated[Path, Field(description="directory of the base model's checkpoint")]
+    base_model: Annotated[str, Field(description="id of the base model in the registry")]
+    revision: Annotated[str, Field(description="refuse to start if the registry has another")] = ""
+    registry: Annotated[str, Field(description="host:port of the registry")]
+    credentials: Annotated[Path, Field(description='JSON file with {"inference": "<api key>"}')]
+    listen: Annotated[str, Field(description="host:port; port 0 picks one")] = "127.0.0.1:50052"
+    data_dir: Annotated[Path, Field(description="where adapters are kept on disk")]
+    ready_file: Annotated[Path | None, Field(description="written once requests are served")] = None
+    insecure: Annotated[bool, Field(description="allow plaintext beyond loopback")] = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_model_len: Annotated[int, Field(ge=0, description="0: the model's own")] = 0
+    memory: Annotated[ByteSize, Field(description="for KV pages and adapters together")] = ByteSize(
+        1 << 30
+    )
+    max_num_seqs: Annotated[int, Field(ge=1)] = 64
+    max_num_batched_tokens: Annotated[int, Field(ge=16)] = 2048
+    max_lora_rank: Annotated[int, Field(ge=1)] = 256
+    num_threads: Annotated[int, Field(ge=0, description="0: torch decides")] = 0
+
+    adapter_disk_budget: Annotated[ByteSize, Field(description="of adapters on disk")] = ByteSize(
+        8 << 30
+    )
+    max_waiting_requests: Annotated[int, Field(ge=1)] = 256
+    max_waiting_requests_per_tenant: Annotated[int, Field(ge=0, description="0: no limit")] = 0
+    max_request_seconds: Annotated[float, Field(gt=0)] = 600.0
+    slow_reader_seconds: Annotated[float, Field(gt=0)] = 10.0
+    registry_deadline_seconds: Annotated[float, Field(gt=0)] = 2.0
+    registry_wait_seconds: Annotated[float, Field(gt=0, description="at start")] = 30.0
+    shutdown_grace_seconds: Annotated[float, Field(ge=0, description="for running streams")] = 10.0
+
+    def engine_config(self) -> EngineConfig:
+        return EngineConfig(
+            model_path=str(self.model),
+            device=self.device,
+            dtype=self.dtype,
+            max_model_len=self.max_model_len,
+            max_num_seqs=self.max_num_seqs,
+            max_num_batched_tokens=self.max_num_batched_tokens,
+            max_lora_rank=self.max_lora_rank,
+            memory_bytes=int(self.memory),
+            num_threads=self.num_threads,
+        )
+
+
+class CredentialsError(ValueError):
+    """The credentials file does not hold what this service needs."""
+
+
+def read_api_key(path: Path) -> str:
+    """The "inference" key of a credentials file; the message never shows its content."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CredentialsError(f"cannot read {path}: {type(error).__name__}") from None
+    key = content.get("inference") if isinstance(content, dict) else None
+    if not isinstance(key, str) or not key:
+        raise CredentialsError(f'{path} has no "inference" key')
+    return key

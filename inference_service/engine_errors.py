@@ -1,0 +1,46 @@
+"""What the engine raises, as errors that callers may see."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from inference_service.engine.client import EngineDiedError, EngineRefusedError
+from lorikeet.rpc.errors import (
+    FailedPreconditionError,
+    LorikeetError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
+
+logger = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+@contextmanager
+def translated_engine_errors() -> Iterator[None]:
+    """Wraps any use of an EngineClient."""
+    try:
+        yield
+    except EngineDiedError as error:
+        raise engine_restarting() from error
+    except EngineRefusedError as error:
+        raise _from_refusal(error) from error
+
+
+def engine_restarting() -> UnavailableError:
+    """The answer while there is no engine, and to streams that the old one ran."""
+    return UnavailableError(
+        "the engine ended and is being started again",
+        reason="ENGINE_RESTARTING",
+        retry_after=_RETRY_SECONDS,
+    )
+
+
+def _from_refusal(error: EngineRefusedError) -> LorikeetError:
+    if error.reason == "OUT_OF_PAGES":
+        return ResourceExhaustedError(str(error), reason=error.reason, retry_after=_RETRY_SECONDS)
+    if error.reason == "ADAPTER_UNKNOWN":
+        # Only a restart between load and submit forgets an adapter: a retry loads it again.
+        return engine_restarting()
+    return FailedPreconditionError(str(error), reason=error.reason)

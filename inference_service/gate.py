@@ -1,0 +1,135 @@
+"""The gate every request passes: who calls, for which tenant, and which adapter it may use.
+
+The registry is asked on every request, so a revoked allow-list entry or key counts from the next
+one on. While it does not answer, nobody passes.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from grpc import aio
+
+from inference_service.adapter_naming import AdapterReference, parse_adapter_reference
+from inference_service.adapters.artifact import Profile, ResolvedAdapter
+from inference_service.adapters.registry_client import RegistryClient
+from inference_service.identity import Caller, effective_tenant
+from inference_service.logs import log_fields
+from lorikeet.rpc.errors import (
+    FailedPreconditionError,
+    LorikeetError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    permission_denied,
+)
+from lorikeet.rpc.names import TenantName
+from lorikeet.rpc.server import bearer_token
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The base model of this server, as registered."""
+
+    base_model: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A request that passed. `adapter` is None for the base model alone."""
+
+    caller: Caller
+    tenant: str
+    adapter: ResolvedAdapter | None
+
+    @property
+    def profile(self) -> Profile:
+        return self.adapter.profile if self.adapter else Profile()
+
+    @property
+    def version_name(self) -> str:
+        return self.adapter.artifact.version_name if self.adapter else ""
+
+    @property
+    def digest(self) -> str:
+        return self.adapter.artifact.digest if self.adapter else ""
+
+
+class Gate:
+    """Asks the registry, and logs who was turned away."""
+
+    def __init__(self, registry: RegistryClient, served: ServedModel) -> None:
+        self._registry = registry
+        self._served = served
+
+    async def identify(self, context: aio.ServicerContext[Any, Any]) -> Caller:
+        """The caller of an RPC; UNAUTHENTICATED without a valid key."""
+        try:
+            return Caller.from_identity(await self._registry.identify(bearer_token(context)))
+        except UnauthenticatedError as error:
+            _log_denial(error, peer=context.peer())
+            raise
+
+    async def admit(
+        self,
+        context: aio.ServicerContext[Any, Any],
+        *,
+        tenant: str,
+        adapter: str,
+        request_id: str = "",
+    ) -> Admitted:
+        """Passes a request with these `tenant` and `adapter` fields, or says why not."""
+        caller = await self.identify(context)
+        try:
+            effective = effective_tenant(caller, tenant)
+            return Admitted(caller, effective, await self._resolve(caller, effective, adapter))
+        except PermissionDeniedError as error:
+            _log_denial(error, request_id=request_id, principal=caller.principal, tenant=tenant)
+            raise
+
+    def check_owner(self, admitted: Admitted, permission: str) -> None:
+        """For what slows other users of an adapter down: its owner may, and administrators."""
+        assert admitted.adapter is not None
+        if admitted.adapter.owner == admitted.tenant or admitted.caller.is_administrator:
+            return
+        error = permission_denied(permission, admitted.version_name)
+        _log_denial(error, principal=admitted.caller.principal, tenant=admitted.tenant)
+        raise error
+
+    async def resolve_again(self, name: str, tenant: str) -> ResolvedAdapter | None:
+        """What `tenant` may use under a resource name now; None when it may not, or it is gone."""
+        try:
+            return await self._registry_resolve(name, tenant)
+        except (PermissionDeniedError, NotFoundError, FailedPreconditionError):
+            return None
+
+    async def _resolve(self, caller: Caller, tenant: str, adapter: str) -> ResolvedAdapter | None:
+        reference = self._reference(adapter, tenant)
+        if not caller.may_use_adapters(tenant):
+            resource = reference.adapter_name if reference else str(TenantName(tenant))
+            raise permission_denied("adapters.use", resource)
+        if reference is None:
+            return None
+        return await self._registry_resolve(reference.resource_name, tenant)
+
+    def _reference(self, adapter: str, tenant: str) -> AdapterReference | None:
+        if not adapter:
+            return None
+        return parse_adapter_reference(
+            adapter, own_tenant=tenant, base_model=self._served.base_model
+        )
+
+    async def _registry_resolve(self, name: str, tenant: str) -> ResolvedAdapter:
+        return await self._registry.resolve(
+            name,
+            tenant=tenant,
+            base_model=self._served.base_model,
+            base_model_revision=self._served.revision,
+        )
+
+
+def _log_denial(error: LorikeetError, **fields: str) -> None:
+    logger.warning("denied", extra=log_fields(reason=error.reason, detail=error.metadata, **fields))

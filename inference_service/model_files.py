@@ -1,0 +1,60 @@
+"""What the front end reads of a checkpoint: its identity, its end tokens, its chat template."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inference_service.tokenizer import ModelTokenizer, load_tokenizer, read_json
+from lorikeet.rpc.digests import config_digest
+
+
+class ModelFilesError(ValueError):
+    """The model directory cannot be served."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Read once at start. `chat_template` is empty when the checkpoint has none."""
+
+    config_digest: str
+    tokenizer: ModelTokenizer
+    eos_token_ids: tuple[int, ...]
+    chat_template: str
+
+
+def read_model_files(model_path: Path) -> ModelFiles:
+    """Reads a checkpoint directory; ModelFilesError when it is not one."""
+    config = read_json(model_path / "config.json")
+    if not config:
+        raise ModelFilesError(f"{model_path} has no config.json")
+    tokenizer = load_tokenizer(model_path)
+    return ModelFiles(
+        config_digest=config_digest(config),
+        tokenizer=tokenizer,
+        eos_token_ids=_eos_token_ids(model_path, config, tokenizer),
+        chat_template=_chat_template(model_path),
+    )
+
+
+def _eos_token_ids(
+    model_path: Path, config: dict[str, Any], tokenizer: ModelTokenizer
+) -> tuple[int, ...]:
+    """generation_config.json's, else config.json's, and always the tokenizer's own."""
+    generation = read_json(model_path / "generation_config.json")
+    value = generation.get("eos_token_id")
+    if value is None:
+        value = config.get("eos_token_id", config.get("text_config", {}).get("eos_token_id"))
+    listed = [] if value is None else [value] if isinstance(value, int) else list(value)
+    if tokenizer.eos_token_id is not None:
+        listed.append(tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(listed))
+
+
+def _chat_template(model_path: Path) -> str:
+    file = model_path / "chat_template.jinja"
+    if file.exists():
+        return file.read_text(encoding="utf-8")
+    template = read_json(model_path / "tokenizer_config.json").get("chat_template", "")
+    if isinstance(template, list):  # several, by name
+        template = {entry["name"]: entry["template"] for entry in template}.get("default", "")
+    return str(template or "")

@@ -1,0 +1,196 @@
+"""The inference service put together: what starts when, and what ends when."""
+
+import asyncio
+import importlib.metadata
+import logging
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from inference_service.adapters.registry_client import RegistryClient
+from inference_service.adapters.store import AdapterStore
+from inference_service.admission import Admission
+from inference_service.chat import ChatRenderer
+from inference_service.config import Settings, read_api_key
+from inference_service.engine.client import EngineClient
+from inference_service.engine.config import EngineConfig
+from inference_service.gate import Gate, ServedModel
+from inference_service.generation import GenerationLimits, Generations
+from inference_service.known_adapters import KnownAdapters
+from inference_service.model_files import ModelFiles, read_model_files
+from inference_service.sampling import ModelLimits
+from inference_service.servicer import InferenceServicer, ServerIdentity
+from inference_service.servicer_runtime import AdapterRuntimeServicer
+from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError
+from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
+from protos import inference_pb2, inference_pb2_grpc, registry_pb2
+
+logger = logging.getLogger(__name__)
+
+MakeEngine = Callable[[EngineConfig, Callable[[bool], None]], EngineClient]
+_SERVICE_NAMES = tuple(
+    inference_pb2.DESCRIPTOR.services_by_name[name].full_name
+    for name in ("Inference", "AdapterRuntime")
+)
+_ABORT_SECONDS = 0.2  # for what still runs when the grace is over to hear of it
+
+
+class StartError(RuntimeError):
+    """The service must not start; the message says what to change."""
+
+
+class InferenceService:
+    """Owns the engine, the store, the registry channel and the server."""
+
+    def __init__(self, settings: Settings, make_engine: MakeEngine) -> None:
+        _check_registry_address(settings)
+        self._settings = settings
+        self._server = GrpcServer(settings.listen, insecure=settings.insecure)
+        self._registry = RegistryClient(
+            settings.registry,
+            read_api_key(settings.credentials),
+            deadline=settings.registry_deadline_seconds,
+        )
+        self._store = AdapterStore(
+            settings.data_dir / "adapters",
+            self._registry,
+            max_bytes=int(settings.adapter_disk_budget),
+        )
+        per_tenant = settings.max_waiting_requests_per_tenant or settings.max_waiting_requests
+        self._admission = Admission(
+            max_waiting=settings.max_waiting_requests, max_waiting_per_tenant=per_tenant
+        )
+        self._health = _EngineHealth()
+        self._engine = make_engine(settings.engine_config(), self._health.changed)
+        self._chat: ChatRenderer | None = None
+        self._publishing: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Starts everything and serves; returns the address. StartError says why it cannot."""
+        engine_started = asyncio.ensure_future(self._engine.start())
+        try:
+            model_files = await asyncio.to_thread(read_model_files, self._settings.model)
+            registered = await self._check_with_registry(model_files)
+            await self._store.open()
+            await engine_started
+        finally:
+            engine_started.cancel()
+            await asyncio.gather(engine_started, return_exceptions=True)
+        self._add_servicers(model_files, registered)
+        try:
+            address = await self._server.start(_SERVICE_NAMES)
+        except RuntimeError as error:  # gRPC's word for a port that is taken
+            raise StartError(f"cannot listen on {self._settings.listen}: {error}") from error
+        await self._server.set_serving(True)
+        self._publishing = asyncio.create_task(self._health.publish(self._server))
+        logger.info("serving %s on %s", self._settings.base_model, address)
+        return address
+
+    async def stop(self) -> None:
+        """Lets running streams end within the grace, then ends everything; also after a failure."""
+        async with AsyncExitStack() as last_to_first:  # each is closed even if another fails to
+            last_to_first.push_async_callback(self._registry.close)
+            last_to_first.push_async_callback(self._engine.close)
+            if self._chat is not None:
+                last_to_first.push_async_callback(self._chat.close)
+            last_to_first.push_async_callback(self._store.close)
+            if self._publishing is not None:
+                last_to_first.push_async_callback(self._stop_serving, self._publishing)
+
+    async def _stop_serving(self, publishing: asyncio.Task[None]) -> None:
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await self._server.set_serving(False)
+        await self._admission.close(self._settings.shutdown_grace_seconds)
+        await self._server.stop(_ABORT_SECONDS)
+
+    def _add_servicers(self, model_files: ModelFiles, registered: registry_pb2.BaseModel) -> None:
+        settings, engine_info = self._settings, self._engine.info
+        gate = Gate(self._registry, ServedModel(settings.base_model, registered.revision))
+        known_adapters = KnownAdapters()
+        self._chat = ChatRenderer(model_files)
+        generations = Generations(
+            base_model=settings.base_model,
+            gate=gate,
+            admission=self._admission,
+            known_adapters=known_adapters,
+            store=self._store,
+            engine=self._engine,
+            tokenizer=model_files.tokenizer,
+            model_limits=ModelLimits(
+                engine_info.max_model_len, engine_info.vocab_size, model_files.eos_token_ids
+            ),
+            limits=GenerationLimits(settings.max_request_seconds, settings.slow_reader_seconds),
+        )
+        identity = ServerIdentity(
+            version=importlib.metadata.version("lorikeet"),
+            base_model=settings.base_model,
+            base_model_revision=registered.revision,
+            config_digest=model_files.config_digest,
+        )
+        inference_pb2_grpc.add_InferenceServicer_to_server(  # type: ignore[no-untyped-call]
+            InferenceServicer(identity, generations, self._chat), self._server.server
+        )
+        inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
+            AdapterRuntimeServicer(gate, known_adapters, self._store, self._engine),
+            self._server.server,
+        )
+
+    async def _check_with_registry(self, model_files: ModelFiles) -> registry_pb2.BaseModel:
+        """Serving another model than adapters were made for gives nonsense, without any error."""
+        base_model = self._settings.base_model
+        try:
+            registered = await self._registry.get_base_model(
+                base_model, wait=self._settings.registry_wait_seconds
+            )
+        except (NotFoundError, PermissionDeniedError) as error:
+            raise StartError(
+                f"base model '{base_model}' is not registered, or this credential may not see it"
+            ) from error
+        except LorikeetError as error:
+            raise StartError(f"registry {self._settings.registry}: {error.message}") from error
+        if registered.config_digest != model_files.config_digest:
+            raise StartError(
+                f"{self._settings.model} is not the registered base model '{base_model}': "
+                f"its config has digest {model_files.config_digest}, "
+                f"the registry says {registered.config_digest}"
+            )
+        if self._settings.revision not in ("", registered.revision):
+            raise StartError(
+                f"base model '{base_model}' is registered at revision '{registered.revision}', "
+                f"not '{self._settings.revision}'"
+            )
+        return registered
+
+
+class _EngineHealth:
+    """Carries the engine's health to the server's, from whatever thread it is reported."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._is_healthy = True
+        self._news = asyncio.Event()
+
+    def changed(self, is_healthy: bool) -> None:
+        self._loop.call_soon_threadsafe(self._note, is_healthy)
+
+    async def publish(self, server: GrpcServer) -> None:
+        """Runs until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await server.set_serving(self._is_healthy)
+
+    def _note(self, is_healthy: bool) -> None:
+        self._is_healthy = is_healthy
+        self._news.set()
+
+
+def _check_registry_address(settings: Settings) -> None:
+    """API keys must not cross a network in plaintext unless the operator said so."""
+    try:
+        check_binding(settings.registry, insecure=settings.insecure)
+    except InsecureBindError:
+        raise StartError(
+            f"refusing to send credentials to {settings.registry} without TLS: "
+            "use a registry on loopback or pass --insecure"
+        ) from None

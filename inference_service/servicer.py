@@ -1,0 +1,157 @@
+"""The Inference service: RPCs in, responses out; the work is done by the parts it is given."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from grpc import aio
+
+from inference_service.admission import Admission
+from inference_service.chat import ChatRenderer
+from inference_service.engine.client import EngineClient
+from inference_service.engine_errors import translated_engine_errors
+from inference_service.gate import Admitted, Gate
+from inference_service.generation import GenerationRequest, Generations
+from inference_service.sampling import check_token_ids, unimplemented_field
+from inference_service.tokenizer import ModelTokenizer
+from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError
+from lorikeet.rpc.names import BaseModelName
+from protos import inference_pb2, inference_pb2_grpc
+
+Context = aio.ServicerContext[Any, Any]
+# Longer texts are encoded in a thread, so that the streams of others go on.
+_MAX_CHARACTERS_INLINE: Final = 2000
+
+
+@dataclass(frozen=True)
+class ServerIdentity:
+    """What GetServerInfo says besides the engine's own figures."""
+
+    version: str
+    base_model: str
+    base_model_revision: str
+    config_digest: str
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServicer):
+    """Generate, Chat, Tokenize, Detokenize, GetServerInfo."""
+
+    def __init__(
+        self,
+        identity: ServerIdentity,
+        generations: Generations,
+        chat: ChatRenderer,
+    ) -> None:
+        self._identity = identity
+        self._generations = generations
+        self._chat = chat
+        self._gate: Gate = generations.gate
+        self._engine: EngineClient = generations.engine
+        self._tokenizer: ModelTokenizer = generations.tokenizer
+        self._admission: Admission = generations.admission
+
+    async def Generate(  # noqa: N802
+        self, request: inference_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        async def encode(_: Admitted) -> list[int]:
+            if request.WhichOneof("input") == "prompt_token_ids":
+                return list(request.prompt_token_ids.ids)
+            if request.WhichOneof("input") == "prompt":
+                return await self._encode(request.prompt, add_special_tokens=True)
+            raise _missing("prompt", "give a prompt or prompt_token_ids")
+
+        responses = self._generations.run(_generation_request(request), context, encode)
+        async with aclosing(responses):
+            async for response in responses:
+                yield response
+
+    async def Chat(  # noqa: N802
+        self, request: inference_pb2.ChatRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+        async def encode(admitted: Admitted) -> list[int]:
+            if request.tools:
+                raise unimplemented_field("tools")
+            text = await self._chat.render(request.messages, admitted.profile.chat_template)
+            # The template writes the special tokens itself.
+            return await self._encode(text, add_special_tokens=False)
+
+        responses = self._generations.run(_generation_request(request), context, encode)
+        async with aclosing(responses):
+            async for response in responses:
+                yield response
+
+    async def Tokenize(  # noqa: N802
+        self, request: inference_pb2.TokenizeRequest, context: Context
+    ) -> inference_pb2.TokenizeResponse:
+        await self._gate.admit(context, tenant=request.tenant, adapter=request.adapter)
+        token_ids = await self._encode(request.text, add_special_tokens=request.add_special_tokens)
+        return inference_pb2.TokenizeResponse(token_ids=token_ids)
+
+    async def Detokenize(  # noqa: N802
+        self, request: inference_pb2.DetokenizeRequest, context: Context
+    ) -> inference_pb2.DetokenizeResponse:
+        await self._gate.admit(context, tenant=request.tenant, adapter=request.adapter)
+        check_token_ids(request.token_ids, self._engine.info.vocab_size, "token_ids")
+        text = await asyncio.to_thread(
+            self._tokenizer.decode, list(request.token_ids), skip_special_tokens=False
+        )
+        return inference_pb2.DetokenizeResponse(text=text)
+
+    async def GetServerInfo(  # noqa: N802
+        self, request: inference_pb2.GetServerInfoRequest, context: Context
+    ) -> inference_pb2.ServerInfo:
+        await self._gate.identify(context)
+        info = self._engine.info
+        with translated_engine_errors():
+            stats = await self._engine.stats()
+        return inference_pb2.ServerInfo(
+            version=self._identity.version,
+            base_model=str(BaseModelName(self._identity.base_model)),
+            base_model_revision=self._identity.base_model_revision,
+            config_digest=self._identity.config_digest,
+            device=info.device,
+            dtype=info.dtype,
+            max_model_len=info.max_model_len,
+            max_lora_rank=info.max_lora_rank,
+            max_num_seqs=info.max_num_seqs,
+            max_num_batched_tokens=info.max_num_batched_tokens,
+            memory=inference_pb2.MemoryUse(
+                page_bytes=stats.page_bytes,
+                total_pages=stats.total_pages,
+                free_pages=stats.free_pages,
+                kv_pages=stats.kv_pages,
+                adapter_pages=stats.adapter_pages,
+            ),
+            num_running=stats.num_running,
+            # The engine's queue, and those still on their way to it.
+            num_waiting=max(stats.num_waiting, self._admission.num_waiting),
+            base_weight_bytes=info.base_weight_bytes,
+        )
+
+    async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        if len(text) <= _MAX_CHARACTERS_INLINE:
+            return self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return await asyncio.to_thread(
+            self._tokenizer.encode, text, add_special_tokens=add_special_tokens
+        )
+
+
+def _generation_request(
+    request: inference_pb2.GenerateRequest | inference_pb2.ChatRequest,
+) -> GenerationRequest:
+    return GenerationRequest(
+        request_id=request.request_id,
+        tenant=request.tenant,
+        adapter=request.adapter,
+        sampling=request.sampling,
+    )
+
+
+def _missing(field: str, description: str) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        description,
+        reason="INVALID_PROMPT",
+        violations=[FieldViolation(field, description)],
+    )

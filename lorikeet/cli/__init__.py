@@ -1,0 +1,51 @@
+"""The `lorikeet` command line: one command group per file, assembled here."""
+
+from typing import Annotated
+
+import typer
+
+from lorikeet.cli import adapters, generation, runtime, serve, tenants
+from lorikeet.cli.failures import ReportingGroup
+from lorikeet.cli.settings import Settings
+
+app = typer.Typer(
+    cls=ReportingGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Serve many LoRA fine-tunes of one base model to many tenants.",
+)
+app.add_typer(adapters.app, name="adapters")
+app.add_typer(tenants.tenants_app, name="tenants")
+app.add_typer(tenants.keys_app, name="keys")
+app.command()(serve.serve)
+app.command()(generation.generate)
+app.command()(generation.chat)
+app.command()(runtime.prefetch)
+app.command()(runtime.loaded)
+app.command()(runtime.unload)
+app.command()(runtime.info)
+
+
+@app.callback()
+def connect(
+    context: typer.Context,
+    registry: Annotated[
+        str, typer.Option(envvar="LORIKEET_REGISTRY", help="Address of the registry.")
+    ] = "",
+    inference: Annotated[
+        str, typer.Option(envvar="LORIKEET_INFERENCE", help="Address of the inference service.")
+    ] = "",
+    api_key: Annotated[
+        str, typer.Option(envvar="LORIKEET_API_KEY", help="Whom to call as.", show_envvar=True)
+    ] = "",
+    tenant: Annotated[
+        str, typer.Option(envvar="LORIKEET_TENANT", help="The tenant to act for.")
+    ] = "",
+    insecure: Annotated[
+        bool,
+        typer.Option(envvar="LORIKEET_INSECURE", help="Allow plaintext on a private network."),
+    ] = False,
+) -> None:
+    """Connection settings. What is not given comes from the running `lorikeet serve`."""
+    context.obj = Settings.resolve(registry, inference, api_key, tenant, insecure)

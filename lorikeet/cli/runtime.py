@@ -1,0 +1,119 @@
+"""`lorikeet prefetch`, `loaded`, `unload` and `info`: what the inference service holds."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from rich.progress import TaskID
+from rich.table import Table
+
+from lorikeet.cli.output import (
+    JsonOption,
+    byte_progress,
+    format_bytes,
+    make_table,
+    print_json,
+    print_table,
+    stdout,
+)
+from lorikeet.cli.settings import Settings
+from protos import inference_pb2 as pb
+
+
+def prefetch(
+    context: typer.Context,
+    adapters: Annotated[list[str], typer.Argument(help="Adapters to load before they are used.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Loads adapters, so that their first request does not wait."""
+    finished: list[pb.PrefetchProgress] = []
+    with Settings.of(context).client() as client, byte_progress() as progress:
+        tasks: dict[str, TaskID] = {name: progress.add_task(name) for name in adapters}
+        for update in client.prefetch(adapters):
+            progress.update(
+                tasks[update.adapter],
+                completed=update.bytes_done,
+                total=update.bytes_total or None,
+            )
+            if update.done:
+                finished.append(update)
+    if as_json:
+        print_json(finished)
+        return
+    rows = ((item.adapter, _tier(item.tier), format_bytes(item.bytes_total)) for item in finished)
+    print_table(("adapter", "tier", "size"), rows, "nothing to load")
+
+
+def loaded(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Lists the adapters the inference service holds."""
+    with Settings.of(context).client() as client:
+        adapters = client.loaded()
+    if as_json:
+        print_json(adapters)
+    else:
+        stdout().print(residency_table(adapters) if adapters else "no adapter is loaded")
+
+
+def unload(
+    context: typer.Context,
+    adapter: Annotated[str, typer.Argument(help="The adapter to free.")],
+    drain: Annotated[bool, typer.Option(help="Wait for the requests that use it.")] = False,
+    delete_from_disk: Annotated[bool, typer.Option(help="Forget its file copy too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Frees the memory of an adapter."""
+    with Settings.of(context).client() as client:
+        response = client.unload(adapter, drain=drain, delete_from_disk=delete_from_disk)
+    if as_json:
+        print_json(response)
+    else:
+        stdout().print(
+            f"freed {response.freed_pages} pages of {adapter}, which is now on tier "
+            f"{_tier(response.tier)}",
+            markup=False,
+        )
+
+
+def info(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Shows the base model served, limits, and memory by use."""
+    with Settings.of(context).client() as client:
+        server = client.server_info()
+    if as_json:
+        print_json(server)
+        return
+    memory = server.memory
+    used = f"{memory.kv_pages} KV, {memory.adapter_pages} adapter, {memory.free_pages} free"
+    rows = (
+        ("base model", f"{server.base_model} ({server.base_model_revision})"),
+        ("device", f"{server.device}, {server.dtype}"),
+        ("weights", format_bytes(server.base_weight_bytes)),
+        ("arena", f"{format_bytes(memory.page_bytes * memory.total_pages)}: {used} pages"),
+        ("limits", f"{server.max_model_len} tokens, {server.max_num_seqs} sequences"),
+        ("requests", f"{server.num_running} running, {server.num_waiting} waiting"),
+        ("version", server.version),
+    )
+    print_table(("", ""), rows, "")
+
+
+def residency_table(adapters: Sequence[pb.LoadedAdapter]) -> Table:
+    """Where each adapter is and what it takes there."""
+    rows = (
+        (
+            item.adapter_version.removeprefix("tenants/")
+            .replace("/adapters/", "/")
+            .replace("/versions/", "@"),
+            _tier(item.tier),
+            str(item.rank),
+            str(item.pages),
+            format_bytes(item.device_bytes),
+            format_bytes(item.disk_bytes),
+            str(item.running_requests),
+        )
+        for item in adapters
+    )
+    columns = ("adapter", "tier", "rank", "pages", "in memory", "on disk", "requests")
+    return make_table(columns, rows)
+
+
+def _tier(tier: pb.Tier) -> str:
+    return pb.Tier.Name(tier).removeprefix("TIER_").lower()

@@ -1,0 +1,83 @@
+"""Where commands connect and as whom: flags and environment first, then the serve state file."""
+
+from dataclasses import dataclass, field
+from typing import Self
+
+import typer
+
+from lorikeet.admin import AdminClient
+from lorikeet.cli.failures import CommandError
+from lorikeet.client import Client
+from lorikeet.state import ServeState
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved once per run; an empty field fails only in the command that needs it."""
+
+    registry: str
+    inference: str
+    api_key: str = field(repr=False)
+    tenant: str
+    insecure: bool
+    state: ServeState | None
+
+    @classmethod
+    def resolve(
+        cls, registry: str, inference: str, api_key: str, tenant: str, insecure: bool
+    ) -> Self:
+        """Fills in what was not given from the state file of a running `lorikeet serve`."""
+        state = ServeState.read()
+        if state is not None:
+            registry = registry or state.registry
+            inference = inference or state.inference
+            tenant = tenant or ("" if api_key else state.default_tenant)
+        return cls(registry, inference, api_key, tenant.removeprefix("tenants/"), insecure, state)
+
+    @classmethod
+    def of(cls, context: typer.Context) -> Self:
+        """The settings the root command stored."""
+        settings = context.obj
+        assert isinstance(settings, cls)
+        return settings
+
+    def admin(self) -> AdminClient:
+        """A registry client, by default with the administrator's key of the running stack."""
+        key = self.api_key or (self.state.admin_key if self.state else "")
+        address = _required(self.registry, "registry address", "--registry", "LORIKEET_REGISTRY")
+        key = _required(key, "API key", "--api-key", "LORIKEET_API_KEY")
+        return AdminClient(address, key, insecure=self.insecure)
+
+    def client(self) -> Client:
+        """An inference client, by default as the tenant of the running stack.
+
+        With a tenant whose key the running stack does not keep, the administrator acts for it.
+        """
+        key, tenant = self.api_key, self.tenant
+        if not key and self.state:
+            key = self.state.tenant_keys.get(tenant, "")
+            key, tenant = (key, "") if key else (self.state.admin_key, tenant)
+        address = _required(
+            self.inference, "inference address", "--inference", "LORIKEET_INFERENCE"
+        )
+        key = _required(key, "API key", "--api-key", "LORIKEET_API_KEY")
+        return Client(address, key, tenant=tenant, insecure=self.insecure)
+
+    def required_tenant(self) -> str:
+        """The tenant whose resources a command works on: the given one, or the key's own."""
+        if self.tenant:
+            return self.tenant
+        with self.admin() as admin:
+            return admin.identify_caller().tenant.removeprefix("tenants/")
+
+    def adapter(self, name: str) -> str:
+        """`math` → `<tenant>/math`; names that say their tenant stay as they are."""
+        return name if "/" in name else f"{self.required_tenant()}/{name}"
+
+
+def _required(value: str, what: str, flag: str, variable: str) -> str:
+    if value:
+        return value
+    raise CommandError(
+        f"no {what}: start `lorikeet serve` in this directory, or set {flag} or {variable}"
+    )

@@ -1,0 +1,69 @@
+"""`lorikeet tenants` and `lorikeet keys`."""
+
+import contextlib
+from typing import Annotated
+
+import typer
+
+from lorikeet.cli.output import JsonOption, format_time, print_json, print_table, stdout
+from lorikeet.cli.settings import Settings
+from lorikeet.operations.access import grant
+from lorikeet.rpc.errors import AlreadyExistsError
+
+tenants_app = typer.Typer(no_args_is_help=True, help="Tenants.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys.")
+
+
+@tenants_app.command("create")
+def create_tenant(
+    context: typer.Context,
+    tenant: Annotated[str, typer.Argument(help="Its id: lower-case letters, digits, '.-_'.")],
+    display_name: Annotated[str, typer.Option(help="Its name for people.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Creates a tenant; `lorikeet keys create` then gives it a key."""
+    with Settings.of(context).admin() as admin:
+        created = admin.create_tenant(tenant, display_name=display_name)
+    if as_json:
+        print_json(created)
+    else:
+        stdout().print(f"created {created.name}", markup=False)
+
+
+@tenants_app.command("list")
+def list_tenants(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Lists the tenants."""
+    with Settings.of(context).admin() as admin:
+        tenants = admin.list_tenants()
+    if as_json:
+        print_json(tenants)
+        return
+    rows = (
+        (tenant.name.removeprefix("tenants/"), tenant.display_name, format_time(tenant.create_time))
+        for tenant in tenants
+    )
+    print_table(("tenant", "display name", "created (UTC)"), rows, "no tenants")
+
+
+@keys_app.command("create")
+def create_key(
+    context: typer.Context,
+    tenant: Annotated[str, typer.Argument(help="The tenant the key calls for.")],
+    principal: Annotated[str, typer.Option(help="Who holds it; created if absent.")] = "service",
+    publish: Annotated[
+        bool, typer.Option(help="Whether a principal made now may upload and grant adapters.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Creates an API key and prints its secret, which cannot be read again."""
+    grants = [grant("adapters.use", tenant)]
+    if publish:
+        grants.append(grant("adapters.publish", tenant))
+    with Settings.of(context).admin() as admin:
+        with contextlib.suppress(AlreadyExistsError):
+            admin.create_principal(tenant, principal, grants=grants)
+        created = admin.create_api_key(f"{tenant}/{principal}")
+    if as_json:
+        print_json(created)
+    else:
+        stdout().print(f"export LORIKEET_API_KEY={created.secret}", markup=False, soft_wrap=True)

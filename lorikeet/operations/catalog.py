@@ -1,0 +1,158 @@
+"""Base models, adapters, versions, aliases and allow-lists."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from google.protobuf.empty_pb2 import Empty
+
+from lorikeet.operations.call import Operation, pages, unary
+from lorikeet.operations.naming import (
+    adapter_name,
+    alias_name,
+    base_model_name,
+    tenant_name,
+    version_name,
+)
+from lorikeet.rpc.digests import config_digest
+from lorikeet.rpc.errors import AlreadyExistsError, FailedPreconditionError
+from protos import registry_pb2 as pb
+
+_SERVICE = "lorikeet.registry.v1.AdapterRegistry"
+
+
+def register_base_model(
+    base_model_id: str,
+    model_dir: str | Path,
+    *,
+    source: str,
+    revision: str,
+    known_as: Iterable[str] = (),
+    display_name: str = "",
+) -> Operation[pb.BaseModel]:
+    """Registers the config.json of `model_dir`; returns what is there if it is the same model.
+
+    `source` and `known_as` are the names that PEFT may have written as base_model_name_or_path.
+    FailedPreconditionError BASE_MODEL_MISMATCH when the id belongs to another config.
+    """
+    config_json = (Path(model_dir) / "config.json").read_text()
+    base_model = pb.BaseModel(
+        source=source,
+        revision=revision,
+        known_as=known_as,
+        display_name=display_name,
+        config_json=config_json,
+    )
+    request = pb.CreateBaseModelRequest(base_model_id=base_model_id, base_model=base_model)
+    try:
+        return (yield from unary(f"{_SERVICE}/CreateBaseModel", request, pb.BaseModel))
+    except AlreadyExistsError as error:
+        existing = yield from get_base_model(base_model_id)
+        if existing.config_digest == config_digest(json.loads(config_json)):
+            return existing
+        raise FailedPreconditionError(
+            f"base model '{base_model_id}' is registered with another config: choose another id",
+            reason="BASE_MODEL_MISMATCH",
+        ) from error
+
+
+def get_base_model(base_model: str) -> Operation[pb.BaseModel]:
+    """One base model by id."""
+    request = pb.GetBaseModelRequest(name=base_model_name(base_model))
+    return unary(f"{_SERVICE}/GetBaseModel", request, pb.BaseModel)
+
+
+def list_base_models() -> Operation[list[pb.BaseModel]]:
+    """Every base model."""
+    return pages(
+        f"{_SERVICE}/ListBaseModels",
+        pb.ListBaseModelsRequest(),
+        pb.ListBaseModelsResponse,
+        "base_models",
+    )
+
+
+def create_adapter(
+    adapter: str,
+    base_model: str,
+    *,
+    display_name: str = "",
+    description: str = "",
+    labels: Mapping[str, str] | None = None,
+    profile: pb.AdapterProfile | None = None,
+) -> Operation[pb.Adapter]:
+    """An adapter (`tenant/adapter`) without versions; AlreadyExistsError when it is there."""
+    tenant, _, adapter_id = adapter_name(adapter).rpartition("/adapters/")
+    message = pb.Adapter(
+        display_name=display_name,
+        description=description,
+        labels=labels,
+        base_model=base_model_name(base_model),
+        profile=profile,
+    )
+    request = pb.CreateAdapterRequest(parent=tenant, adapter_id=adapter_id, adapter=message)
+    return unary(f"{_SERVICE}/CreateAdapter", request, pb.Adapter)
+
+
+def get_adapter(adapter: str) -> Operation[pb.Adapter]:
+    """One adapter (`tenant/adapter`)."""
+    return unary(
+        f"{_SERVICE}/GetAdapter", pb.GetAdapterRequest(name=adapter_name(adapter)), pb.Adapter
+    )
+
+
+def list_adapters(
+    tenant: str, *, prefix: str = "", show_deleted: bool = False
+) -> Operation[list[pb.Adapter]]:
+    """A tenant's adapters that this client may see, in name order."""
+    request = pb.ListAdaptersRequest(
+        parent=tenant_name(tenant), filter=prefix, show_deleted=show_deleted
+    )
+    return pages(f"{_SERVICE}/ListAdapters", request, pb.ListAdaptersResponse, "adapters")
+
+
+def delete_adapter(adapter: str) -> Operation[pb.Adapter]:
+    """Soft delete: the adapter no longer resolves; `undelete_adapter` brings it back."""
+    return unary(
+        f"{_SERVICE}/DeleteAdapter", pb.DeleteAdapterRequest(name=adapter_name(adapter)), pb.Adapter
+    )
+
+
+def undelete_adapter(adapter: str) -> Operation[pb.Adapter]:
+    """Undoes `delete_adapter`."""
+    request = pb.UndeleteAdapterRequest(name=adapter_name(adapter))
+    return unary(f"{_SERVICE}/UndeleteAdapter", request, pb.Adapter)
+
+
+def get_version(version: str) -> Operation[pb.AdapterVersion]:
+    """One version (`tenant/adapter@3`)."""
+    request = pb.GetAdapterVersionRequest(name=version_name(version))
+    return unary(f"{_SERVICE}/GetAdapterVersion", request, pb.AdapterVersion)
+
+
+def list_versions(
+    adapter: str, *, show_deleted: bool = False
+) -> Operation[list[pb.AdapterVersion]]:
+    """The versions of an adapter, newest first."""
+    request = pb.ListAdapterVersionsRequest(parent=adapter_name(adapter), show_deleted=show_deleted)
+    return pages(
+        f"{_SERVICE}/ListAdapterVersions", request, pb.ListAdapterVersionsResponse, "versions"
+    )
+
+
+def delete_version(version: str) -> Operation[pb.AdapterVersion]:
+    """Soft delete of one version (`tenant/adapter@3`)."""
+    request = pb.DeleteAdapterVersionRequest(name=version_name(version))
+    return unary(f"{_SERVICE}/DeleteAdapterVersion", request, pb.AdapterVersion)
+
+
+def set_alias(adapter: str, alias: str, version: int) -> Operation[pb.Alias]:
+    """Points an alias at a version; pointing it at an older one is a rollback."""
+    request = pb.SetAliasRequest(name=alias_name(adapter, alias), version=version)
+    return unary(f"{_SERVICE}/SetAlias", request, pb.Alias)
+
+
+def delete_alias(adapter: str, alias: str) -> Operation[Empty]:
+    """Removes an alias."""
+    request = pb.DeleteAliasRequest(name=alias_name(adapter, alias))
+    return unary(f"{_SERVICE}/DeleteAlias", request, Empty)

@@ -1,0 +1,184 @@
+"""An engine that says what a test tells it to: the front end does the rest."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inference_service.engine.client import EngineDiedError, EngineRefusedError
+from inference_service.engine.config import EngineConfig
+from inference_service.engine.request import (
+    AdapterResidency,
+    EngineInfo,
+    EngineStats,
+    SamplingOptions,
+    TokenOutput,
+)
+
+Step = TokenOutput | Exception | float
+"""An output, an error to raise, or seconds to wait."""
+
+INFO = EngineInfo(
+    device="cpu",
+    dtype="float32",
+    max_model_len=128,
+    max_lora_rank=64,
+    max_num_seqs=8,
+    max_num_batched_tokens=256,
+    vocab_size=600,
+    base_weight_bytes=1000,
+)
+
+
+def tokens(*token_ids: int, finish: str = "") -> TokenOutput:
+    return TokenOutput(request_id=0, token_ids=list(token_ids), finish_reason=finish)
+
+
+def steps_of(token_ids: Sequence[int], *, finish: str = "length") -> list[Step]:
+    """One token a step."""
+    last = len(token_ids) - 1
+    return [
+        tokens(token_id, finish=finish if index == last else "")
+        for index, token_id in enumerate(token_ids)
+    ]
+
+
+@dataclass
+class ScriptedCall:
+    """One `generate`, as the engine saw it."""
+
+    prompt_token_ids: list[int]
+    sampling: SamplingOptions
+    adapter_digest: str
+    tenant: str
+    num_outputs: int = 0
+    closed: bool = False
+
+
+class ScriptedEngine:
+    """Plays `steps` to every request; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.info = INFO
+        self.is_alive = False
+        self.steps: list[Step] = steps_of([70, 71, 72])
+        self.calls: list[ScriptedCall] = []
+        self.paths: dict[str, Path] = {}
+        self.num_loads = 0
+        self.load_error: Exception | None = None
+        self.load_seconds = 0.0
+        self.start_error: Exception | None = None
+        self.closed = False
+        self._died = asyncio.Event()
+        self._on_health_change: Callable[[bool], None] = lambda _: None
+
+    def attach(
+        self, config: EngineConfig, on_health_change: Callable[[bool], None]
+    ) -> "ScriptedEngine":
+        """As a factory of engines: this one."""
+        self.config, self._on_health_change = config, on_health_change
+        return self
+
+    def reset(self, steps: list[Step]) -> None:
+        """As new, but for the adapters it knows."""
+        self.steps = steps
+        self.calls.clear()
+        self.num_loads, self.load_error, self.load_seconds = 0, None, 0.0
+        if not self.is_alive:
+            self.restart()
+
+    async def start(self) -> None:
+        if self.start_error:
+            raise self.start_error
+        self.is_alive = True
+
+    async def generate(
+        self,
+        prompt_token_ids: list[int],
+        sampling: SamplingOptions,
+        adapter_digest: str,
+        tenant: str,
+    ) -> AsyncGenerator[TokenOutput, None]:
+        call = ScriptedCall(prompt_token_ids, sampling, adapter_digest, tenant)
+        self.calls.append(call)
+        if adapter_digest and adapter_digest not in self.paths:
+            raise EngineRefusedError("ADAPTER_UNKNOWN", adapter_digest)
+        try:
+            for step in self.steps:
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, float):
+                    await self._wait(step)
+                else:
+                    call.num_outputs += 1
+                    yield step
+        finally:
+            call.closed = True
+
+    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
+        self.num_loads += 1
+        await self._wait(self.load_seconds)
+        if self.load_error:
+            raise self.load_error
+        assert (path / "adapter_config.json").exists()
+        self.paths[digest] = path
+        return self._residency(digest)
+
+    async def unload_adapter(self, digest: str) -> int:
+        if self._num_running(digest):
+            raise EngineRefusedError("ADAPTER_IN_USE", digest)
+        if self.paths.pop(digest, None) is None:
+            raise EngineRefusedError("ADAPTER_UNKNOWN", digest)
+        return 3
+
+    async def stats(self) -> EngineStats:
+        return EngineStats(
+            call_id=0,
+            page_bytes=16,
+            total_pages=10,
+            free_pages=10 - 3 * len(self.paths),
+            kv_pages=0,
+            adapter_pages=3 * len(self.paths),
+            num_running=sum(not call.closed for call in self.calls),
+            num_waiting=0,
+            num_steps=7,
+            adapters=[self._residency(digest) for digest in self.paths],
+        )
+
+    async def close(self) -> None:
+        self.closed = True
+        self.die()
+
+    def die(self) -> None:
+        """Ends as a crash does: everything that waits hears of it, and all adapters are gone."""
+        self.is_alive = False
+        self.paths.clear()
+        self._died.set()
+        self._on_health_change(False)
+
+    def restart(self) -> None:
+        self._died = asyncio.Event()
+        self.is_alive = True
+        self._on_health_change(True)
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._died.wait()
+            except TimeoutError:
+                return
+            raise EngineDiedError("it was told to")
+
+    def _residency(self, digest: str) -> AdapterResidency:
+        return AdapterResidency(
+            digest=digest,
+            tier="device",
+            pages=3,
+            size_bytes=48,
+            rank=2,
+            running_requests=self._num_running(digest),
+        )
+
+    def _num_running(self, digest: str) -> int:
+        return sum(call.adapter_digest == digest and not call.closed for call in self.calls)

@@ -1,0 +1,84 @@
+"""Engine outputs to text: independent of how steps cut the tokens."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference_service.completion import Completion, CompletionPiece
+from inference_service.engine.request import SamplingOptions, TokenOutput
+from inference_service.sampling import SamplingPlan
+from inference_service.tokenizer import ModelTokenizer, load_tokenizer
+from tests.inference.scripted_engine import tokens
+from tests.inference.tokenizer_files import write_model
+
+PLAN = SamplingPlan(SamplingOptions(), (), include_stop_string=False)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> ModelTokenizer:
+    return load_tokenizer(write_model(Path(tmp_path_factory.mktemp("model"))))
+
+
+def run(
+    tokenizer: ModelTokenizer, plan: SamplingPlan, outputs: list[TokenOutput]
+) -> CompletionPiece:
+    """All pieces as one."""
+    completion, token_ids, text = Completion(tokenizer, plan), [], ""
+    for output in outputs:
+        piece = completion.add(output)
+        token_ids += piece.token_ids
+        text += piece.text
+        if piece.finish_reason:
+            break
+    assert completion.num_tokens == len(token_ids)
+    return replace(piece, token_ids=token_ids, text=text)
+
+
+@settings(max_examples=50)
+@given(data=st.data())
+def test_steps_do_not_change_what_comes_out(tokenizer: ModelTokenizer, data: st.DataObject) -> None:
+    token_ids = data.draw(st.lists(st.integers(0, 499), min_size=1, max_size=30))
+    stops = data.draw(st.lists(st.sampled_from(["a", "he", " w", "�", "lo w"]), max_size=3))
+    options = SamplingOptions(min_tokens=data.draw(st.integers(0, 5)))
+    finish = data.draw(st.sampled_from(["stop", "length"]))
+    plan = SamplingPlan(options, tuple(stops), data.draw(st.booleans()))
+    places = sorted(data.draw(st.sets(st.integers(1, len(token_ids)))) - {len(token_ids)})
+    borders = list(zip([0, *places], [*places, len(token_ids)], strict=True))
+    cut = [tokens(*token_ids[a:b], finish=finish * (b == len(token_ids))) for a, b in borders]
+    whole = [tokens(*token_ids, finish=finish)]
+    assert run(tokenizer, plan, cut) == run(tokenizer, plan, whole)
+
+
+def test_the_stop_token_is_in_the_ids_but_not_in_the_text(tokenizer: ModelTokenizer) -> None:
+    ids = tokenizer.encode("hello!", add_special_tokens=False)
+    outputs = [tokens(*ids, finish="stop")]
+    assert run(tokenizer, PLAN, outputs) == CompletionPiece(ids, "hello", "stop")
+    included = replace(PLAN, include_stop_string=True)
+    assert run(tokenizer, included, outputs) == CompletionPiece(ids, "hello!", "stop")
+
+
+def test_eos_never_shows(tokenizer: ModelTokenizer) -> None:
+    ids = [*tokenizer.encode("hello", add_special_tokens=False), 2]
+    included = replace(PLAN, include_stop_string=True)
+    assert run(tokenizer, included, [tokens(*ids, finish="stop")]).text == "hello"
+
+
+def test_tokens_after_a_stop_string_are_not_counted(tokenizer: ModelTokenizer) -> None:
+    ids = [tokenizer.encode(c, add_special_tokens=False)[0] for c in "abcdef"]
+    plan = replace(PLAN, stop_strings=("cd",))
+    assert run(tokenizer, plan, [tokens(*ids)]) == CompletionPiece(ids[:4], "ab", "stop", "cd")
+
+
+def test_a_stop_string_counts_only_after_min_tokens(tokenizer: ModelTokenizer) -> None:
+    ids = [tokenizer.encode(c, add_special_tokens=False)[0] for c in "abab"]
+    plan = SamplingPlan(SamplingOptions(min_tokens=2), ("ab",), include_stop_string=False)
+    assert run(tokenizer, plan, [tokens(*ids, finish="length")]).text == "ab"
+
+
+def test_what_was_held_back_comes_with_the_end(tokenizer: ModelTokenizer) -> None:
+    ids = tokenizer.encode("hello wor", add_special_tokens=False)
+    plan = replace(PLAN, stop_strings=("world",))
+    assert run(tokenizer, plan, [tokens(*ids, finish="length")]).text == "hello wor"

@@ -1,0 +1,221 @@
+"""A real gRPC server whose services are test doubles: for what the client does, nothing else."""
+
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from typing import Any
+
+import grpc
+
+from lorikeet.rpc.errors import LorikeetError, UnavailableError
+from protos import inference_pb2 as inf
+from protos import inference_pb2_grpc, registry_pb2_grpc
+from protos import registry_pb2 as reg
+
+DIGEST = "sha256:" + "0" * 64
+VERSION = "tenants/acme/adapters/math/versions/3"
+
+
+class FakeInference(inference_pb2_grpc.InferenceServicer):
+    """Streams `words`; `error` comes in place of the completion; `endless` never completes."""
+
+    def __init__(self) -> None:
+        self.words = ["Hello", " wor", "ld"]
+        self.error: LorikeetError | None = None
+        self.endless = False
+        self.truncated = False
+        self.requests: list[Any] = []
+        self.metadata: dict[str, str] = {}
+        self.cancelled = threading.Event()
+        self.info_failures = 0
+        self.info_calls = 0
+
+    def Generate(self, request: Any, context: Any) -> Iterator[inf.GenerateResponse]:  # noqa: N802
+        return self._stream(request, context)
+
+    def Chat(self, request: Any, context: Any) -> Iterator[inf.GenerateResponse]:  # noqa: N802
+        return self._stream(request, context)
+
+    def GetServerInfo(self, request: Any, context: Any) -> inf.ServerInfo:  # noqa: N802
+        self.info_calls += 1
+        if self.info_calls <= self.info_failures:
+            _abort(context, UnavailableError("starting"))
+        return inf.ServerInfo(base_model="baseModels/demo", base_weight_bytes=5_000_000_000)
+
+    def Tokenize(self, request: Any, context: Any) -> inf.TokenizeResponse:  # noqa: N802
+        self.requests.append(request)
+        return inf.TokenizeResponse(token_ids=[1, 2, 3])
+
+    def _stream(self, request: Any, context: Any) -> Iterator[inf.GenerateResponse]:
+        self.requests.append(request)
+        self.metadata = dict(context.invocation_metadata())
+        context.add_callback(self.cancelled.set)
+        start = inf.GenerateStart(request_id="r1", adapter_version=VERSION, digest=DIGEST)
+        yield inf.GenerateResponse(start=start)
+        for position, word in enumerate(self.words):
+            chunk = inf.GenerateChunk(text=word, token_ids=[position])
+            yield inf.GenerateResponse(chunk=chunk)
+        if self.error:
+            _abort(context, self.error)
+        if self.endless:
+            self.cancelled.wait(20)
+        if not self.truncated:
+            usage = inf.Usage(prompt_tokens=4, completion_tokens=3, cached_tokens=2)
+            complete = inf.GenerateComplete(finish_reason=inf.FINISH_REASON_STOP, usage=usage)
+            yield inf.GenerateResponse(complete=complete)
+
+
+class FakeRuntime(inference_pb2_grpc.AdapterRuntimeServicer):
+    def PrefetchAdapters(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
+        for name in request.adapters:
+            for done in (0, 500, 1000):
+                yield inf.PrefetchProgress(
+                    adapter=name,
+                    bytes_done=done,
+                    bytes_total=1000,
+                    tier=request.tier,
+                    done=done == 1000,
+                )
+
+    def ListLoadedAdapters(self, request: Any, context: Any) -> Any:  # noqa: N802
+        adapter = inf.LoadedAdapter(
+            adapter_version=VERSION, tier=inf.TIER_DEVICE, pages=2, rank=8, device_bytes=2048
+        )
+        return inf.ListLoadedAdaptersResponse(adapters=[adapter])
+
+    def UnloadAdapter(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return inf.UnloadAdapterResponse(freed_pages=2, tier=inf.TIER_DISK)
+
+
+class FakeArtifacts(registry_pb2_grpc.ArtifactServiceServicer):
+    """Keeps bytes; becomes UNAVAILABLE after `fail_after` chunks, `failures` times."""
+
+    def __init__(self) -> None:
+        self.declared: dict[str, reg.ArtifactFile] = {}
+        self.stored: dict[str, bytearray] = {}
+        self.chunk_sizes: list[int] = []
+        self.write_calls = 0
+        self.failures = 0
+        self.fail_after = 3
+        self.refusal: LorikeetError | None = None
+        self.aborted = False
+
+    def StartUpload(self, request: Any, context: Any) -> reg.Upload:  # noqa: N802
+        self.declared = {file.file_name: file for file in request.files}
+        self.stored = {name: bytearray() for name in self.declared}
+        return self._upload()
+
+    def WriteArtifact(self, requests: Any, context: Any) -> reg.Upload:  # noqa: N802
+        self.write_calls += 1
+        for position, request in enumerate(requests):
+            if self.failures and position == self.fail_after:
+                self.failures -= 1
+                _abort(context, UnavailableError("going away"))
+            stored = self.stored[request.file_name]
+            assert bool(request.upload) == (position == 0)
+            assert request.offset == len(stored)
+            assert request.crc32 == zlib.crc32(request.data)
+            stored += request.data
+            self.chunk_sizes.append(len(request.data))
+        return self._upload()
+
+    def GetUpload(self, request: Any, context: Any) -> reg.Upload:  # noqa: N802
+        return self._upload()
+
+    def CommitUpload(self, request: Any, context: Any) -> reg.AdapterVersion:  # noqa: N802
+        if self.refusal:
+            _abort(context, self.refusal)
+        return reg.AdapterVersion(name=VERSION, version=3, digest=DIGEST, rank=8, size_bytes=2**33)
+
+    def AbortUpload(self, request: Any, context: Any) -> Any:  # noqa: N802
+        from google.protobuf.empty_pb2 import Empty
+
+        self.aborted = True
+        return Empty()
+
+    def _upload(self) -> reg.Upload:
+        files = [
+            reg.UploadedFile(file=self.declared[name], committed_bytes=len(stored))
+            for name, stored in self.stored.items()
+        ]
+        return reg.Upload(name="uploads/u1", files=files)
+
+
+class FakeRegistry(registry_pb2_grpc.AdapterRegistryServicer):
+    """One adapter with one allow-list; `before_set` runs just before a policy is replaced."""
+
+    def __init__(self) -> None:
+        self.allowed = ["tenants/globex"]
+        self.etag = "1"
+        self.before_set: Callable[[], None] = lambda: None
+        self.page_tokens: list[str] = []
+
+    def ListAdapters(self, request: Any, context: Any) -> reg.ListAdaptersResponse:  # noqa: N802
+        self.page_tokens.append(request.page_token)
+        name = f"tenants/acme/adapters/a{len(self.page_tokens)}"
+        adapter = reg.Adapter(name=name, base_model="baseModels/demo", latest_version=2)
+        next_token = "" if request.page_token == "p2" else f"p{len(self.page_tokens)}"
+        return reg.ListAdaptersResponse(adapters=[adapter], next_page_token=next_token)
+
+    def ListBaseModels(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return reg.ListBaseModelsResponse(base_models=[reg.BaseModel(name="baseModels/demo")])
+
+    def CreateAdapter(self, request: Any, context: Any) -> reg.Adapter:  # noqa: N802
+        return reg.Adapter(name=f"{request.parent}/adapters/{request.adapter_id}")
+
+    def GetAccessPolicy(self, request: Any, context: Any) -> reg.AccessPolicy:  # noqa: N802
+        return reg.AccessPolicy(
+            adapter=request.adapter, allowed_tenants=self.allowed, etag=self.etag
+        )
+
+    def SetAccessPolicy(self, request: Any, context: Any) -> reg.AccessPolicy:  # noqa: N802
+        self.before_set()
+        if request.policy.etag != self.etag:
+            context.abort(grpc.StatusCode.ABORTED, "the etag is stale")
+        self.allowed = list(request.policy.allowed_tenants)
+        return self.GetAccessPolicy(request.policy, context)
+
+
+class FakeAccess(registry_pb2_grpc.AccessServiceServicer):
+    def __init__(self) -> None:
+        self.create_calls = 0
+
+    def CreateTenant(self, request: Any, context: Any) -> reg.Tenant:  # noqa: N802
+        self.create_calls += 1
+        if request.tenant_id == "busy":
+            _abort(context, UnavailableError("starting"))
+        return reg.Tenant(name=f"tenants/{request.tenant_id}")
+
+    def IdentifyCaller(self, request: Any, context: Any) -> reg.Identity:  # noqa: N802
+        return reg.Identity(tenant="tenants/acme")
+
+
+class FakeServer:
+    """Every service on one port."""
+
+    def __init__(self) -> None:
+        self.inference = FakeInference()
+        self.runtime = FakeRuntime()
+        self.artifacts = FakeArtifacts()
+        self.registry = FakeRegistry()
+        self.access = FakeAccess()
+        self._server = grpc.server(futures.ThreadPoolExecutor(4))
+        self._add(inference_pb2_grpc, "Inference", self.inference)
+        self._add(inference_pb2_grpc, "AdapterRuntime", self.runtime)
+        self._add(registry_pb2_grpc, "ArtifactService", self.artifacts)
+        self._add(registry_pb2_grpc, "AdapterRegistry", self.registry)
+        self._add(registry_pb2_grpc, "AccessService", self.access)
+        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def _add(self, generated: Any, service: str, servicer: object) -> None:
+        getattr(generated, f"add_{service}Servicer_to_server")(servicer, self._server)
+
+    def stop(self) -> None:
+        self.inference.cancelled.set()
+        self._server.stop(0).wait()
+
+
+def _abort(context: Any, error: LorikeetError) -> None:
+    context.abort_with_status(error.to_status())

@@ -1,0 +1,164 @@
+"""The command line: settings, output for people and for programs, and how it fails."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from lorikeet import errors
+from lorikeet.cli import app
+from lorikeet.cli.output import format_bytes
+from lorikeet.cli.serve import resolve_model
+from lorikeet.state import ServeState
+from tests.lorikeet.fakes import FakeServer
+
+
+@pytest.fixture(autouse=True)
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("REGISTRY", "INFERENCE", "API_KEY", "TENANT"):
+        monkeypatch.delenv(f"LORIKEET_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def serving(server: FakeServer, working_directory: Path) -> FakeServer:
+    """A fake stack with the state file that `lorikeet serve` leaves."""
+    ServeState(server.address, server.address, "admin-key", "acme", {"acme": "acme-key"}).write()
+    return server
+
+
+def run(*arguments: str, input: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(arguments), input=input)
+
+
+def test_the_state_file_is_private(serving: FakeServer) -> None:
+    assert Path(".lorikeet/serve.json").stat().st_mode & 0o777 == 0o600
+    state = ServeState.read()
+    assert state is not None
+    assert "key" not in repr(state)
+
+
+def test_without_a_running_stack_the_error_says_what_to_do() -> None:
+    result = run("adapters", "list")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: no registry address: start `lorikeet serve`")
+    assert "Traceback" not in result.output
+
+
+def test_an_unreachable_service_is_one_line() -> None:
+    result = run("--inference", "127.0.0.1:1", "--api-key", "k", "info")
+    assert result.exit_code == 1
+    assert "[UNAVAILABLE]" in result.stderr
+    assert "`lorikeet serve` starts one" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_commands_find_the_running_stack_and_its_keys(serving: FakeServer) -> None:
+    result = run("chat", "--adapter", "math", "--max-tokens", "5", "Hi")
+    assert result.exit_code == 0
+    assert result.stdout.strip() == "Hello world"
+    assert serving.inference.metadata["authorization"] == "Bearer acme-key"
+
+
+def test_the_administrator_acts_for_tenants_without_a_kept_key(serving: FakeServer) -> None:
+    run("--tenant", "globex", "generate", "Hi")
+    (request,) = serving.inference.requests
+    assert request.tenant == "tenants/globex"
+    assert serving.inference.metadata["authorization"] == "Bearer admin-key"
+
+
+def test_flags_win_over_environment_and_state(
+    serving: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LORIKEET_API_KEY", "from-environment")
+    run("generate", "Hi")
+    assert serving.inference.metadata["authorization"] == "Bearer from-environment"
+    run("--api-key", "from-flag", "generate", "Hi")
+    assert serving.inference.metadata["authorization"] == "Bearer from-flag"
+
+
+def test_a_conversation_sends_every_turn_before(serving: FakeServer) -> None:
+    result = run("chat", "--system", "Be brief", input="one\ntwo\n\n")
+    assert result.stdout.count("Hello world") == 2
+    roles = [message.role for message in serving.inference.requests[-1].messages]
+    assert roles == ["system", "user", "assistant", "user"]
+
+
+def test_generate_reads_stdin_and_prints_json(serving: FakeServer) -> None:
+    completion = json.loads(run("generate", "-", "--json", input="Say hello").stdout)
+    assert serving.inference.requests[0].prompt == "Say hello"
+    assert completion["text"] == "Hello world"
+    assert completion["usage"]["completion_tokens"] == 3
+
+
+def test_push_shows_the_new_version(serving: FakeServer, peft_directory: Path) -> None:
+    result = run("adapters", "push", str(peft_directory), "math", "--alias", "stable")
+    assert result.exit_code == 0, result.output
+    assert "pushed acme/math@3" in result.stdout
+    pushed = run("adapters", "push", str(peft_directory), "math", "--json").stdout
+    assert json.loads(pushed)["size_bytes"] == 2**33
+
+
+def test_refusals_name_every_violation(serving: FakeServer, peft_directory: Path) -> None:
+    serving.artifacts.refusal = errors.InvalidArgumentError(
+        "the artifact is refused",
+        reason="ARTIFACT_INVALID",
+        violations=[errors.FieldViolation("adapter_config.json: r", "rank 999 is above 256")],
+    )
+    result = run("adapters", "push", str(peft_directory), "math")
+    assert result.exit_code == 1
+    assert "error: the artifact is refused [ARTIFACT_INVALID]" in result.stderr
+    assert "adapter_config.json: r: rank 999 is above 256" in result.stderr
+
+
+def test_tables_and_json_show_the_same_adapters(serving: FakeServer) -> None:
+    assert "acme/a1" in run("adapters", "list").stdout
+    serving.registry.page_tokens.clear()
+    listed = json.loads(run("adapters", "list", "--json").stdout)
+    assert listed[0]["name"] == "tenants/acme/adapters/a1"
+    assert listed[0]["latest_version"] == 2
+
+
+def test_granting_prints_who_may_use_the_adapter(serving: FakeServer) -> None:
+    result = run("adapters", "grant", "math", "initech")
+    assert result.stdout.strip() == "acme/math may be used by its owner and globex, initech"
+    policy = json.loads(run("adapters", "revoke", "math", "initech", "--json").stdout)
+    assert policy["allowed_tenants"] == ["tenants/globex"]
+
+
+def test_runtime_commands_show_residency(serving: FakeServer) -> None:
+    assert "acme/math@3" in run("loaded").stdout
+    assert "device" in run("prefetch", "math").stdout
+    assert "freed 2 pages of math, which is now on tier disk" in run("unload", "math").stdout
+    info = json.loads(run("info", "--json").stdout)
+    assert info["base_weight_bytes"] == 5_000_000_000
+
+
+def test_the_tenant_of_a_key_is_asked_for_when_none_is_given(server: FakeServer) -> None:
+    result = run("--registry", server.address, "--api-key", "k", "adapters", "list")
+    assert "acme/a1" in result.stdout
+
+
+def test_serving_a_model_that_is_not_there_says_so() -> None:
+    result = run("serve", "--model", "/no/such/directory")
+    assert result.exit_code == 1
+    assert "neither a directory nor a Hugging Face id" in result.stderr
+
+
+def test_a_model_directory_is_itself(tmp_path: Path) -> None:
+    assert resolve_model(str(tmp_path), "main") == tmp_path
+
+
+def test_every_command_has_help() -> None:
+    for command in ("serve", "generate", "chat", "prefetch", "loaded", "unload", "info"):
+        assert run(command, "--help").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1536, "1.5 KiB"), (5 * 2**30, "5.0 GiB"), (2**51, "2048.0 TiB")],
+)
+def test_bytes_are_readable(count: int, text: str) -> None:
+    assert format_bytes(count) == text
