@@ -1,0 +1,38 @@
+"""`python -m registry_service --listen 127.0.0.1:50051 --data-dir DIR`."""
+
+import asyncio
+import logging
+import sys
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
+from registry_service.bootstrap import StartError
+from registry_service.config import Settings, load_settings
+from registry_service.service import RegistryService
+
+logger = logging.getLogger("registry_service")
+
+
+def main() -> int:
+    """Serves until SIGTERM or SIGINT; exit status 2 when it was told something impossible."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        asyncio.run(_serve(load_settings(sys.argv[1:])))
+    except (ValidationError, SettingsError, InsecureBindError, StartError) as error:
+        print(f"registry_service: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+async def _serve(settings: Settings) -> None:
+    service = RegistryService(settings)
+    address = await service.start()
+    write_ready_file(settings.ready_file, address)
+    logger.info("serving on %s", address)
+    await run_until_signal(service.stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Artifacts: reading and judging their bytes, and keeping them."""

@@ -1,0 +1,90 @@
+"""Holds the tensors of an adapter against what its config declares. Pure.
+
+Every declared module has its A [rank, in] and its B [out, rank]; there is no other tensor.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+import numpy as np
+
+from lorikeet.rpc.errors import FieldViolation
+from registry_service.artifacts.base_config import BaseArchitecture
+from registry_service.artifacts.peft_config import LoraConfig
+from registry_service.artifacts.safetensors_header import SafetensorsHeader, TensorInfo
+
+_PREFIX = "base_model.model."
+_SUFFIXES = (".lora_A.weight", ".lora_B.weight")
+_READ_BYTES = 4 * 1024 * 1024
+# An element is infinite or not a number exactly when every bit of its exponent is set.
+_EXPONENTS: Mapping[str, tuple[str, int]] = {
+    "F32": ("<u4", 0x7F800000),
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+}
+
+
+def tensor_violations(
+    header: SafetensorsHeader, lora: LoraConfig, base: BaseArchitecture
+) -> Iterator[FieldViolation]:
+    """Names every tensor that is unknown, undeclared, unpaired, missing or misshapen."""
+    present = {tensor.name for tensor in header.tensors}
+    for tensor in header.tensors:
+        problem = _problem(tensor, lora, base, present)
+        if problem:
+            yield FieldViolation(tensor.name, problem)
+    for module in lora.ranks:
+        if not any(_PREFIX + module + suffix in present for suffix in _SUFFIXES):
+            yield FieldViolation(
+                _PREFIX + module,
+                "is a declared target but has no tensor: save it or take it out of target_modules",
+            )
+
+
+def _problem(
+    tensor: TensorInfo, lora: LoraConfig, base: BaseArchitecture, present: set[str]
+) -> str | None:
+    """Why one tensor is refused; None when it is not."""
+    suffix = next((s for s in _SUFFIXES if tensor.name.endswith(s)), None)
+    if suffix is None or not tensor.name.startswith(_PREFIX):
+        return "is not a LoRA matrix: only base_model.model.….lora_A.weight and lora_B.weight are"
+    module = tensor.name[len(_PREFIX) : -len(suffix)]
+    shape = base.modules.get(module)
+    if shape is None:
+        return f"adapts {module}, which is not an adaptable module of the base model"
+    if module not in lora.ranks:
+        return f"adapts {module}, which the config does not declare: add it to target_modules"
+    other = _SUFFIXES[1 - _SUFFIXES.index(suffix)]
+    if _PREFIX + module + other not in present:
+        return f"has no counterpart {_PREFIX + module + other}: save both"
+    rank = lora.ranks[module]
+    is_a = suffix == _SUFFIXES[0]
+    expected = (rank, shape.in_features) if is_a else (shape.out_features, rank)
+    if tensor.shape != expected:
+        return (
+            f"has shape {list(tensor.shape)}, but rank {rank} on this base model needs "
+            f"{list(expected)}"
+        )
+    return None
+
+
+def finite_violations(file: BinaryIO, header: SafetensorsHeader) -> Iterator[FieldViolation]:
+    """Names every tensor with an infinite or not-a-number element. Reads the file once."""
+    for tensor in header.tensors:
+        file.seek(header.data_start + tensor.begin)
+        if not _is_finite(file, tensor):
+            yield FieldViolation(tensor.name, "has an element that is infinite or not a number")
+
+
+def _is_finite(file: BinaryIO, tensor: TensorInfo) -> bool:
+    word, exponent = _EXPONENTS[tensor.dtype]
+    remaining = tensor.end - tensor.begin
+    while remaining:
+        data = file.read(min(_READ_BYTES, remaining))
+        if not data:
+            return False
+        bits = np.frombuffer(data, dtype=word) & exponent
+        if bool((bits == exponent).any()):
+            return False
+        remaining -= len(data)
+    return True

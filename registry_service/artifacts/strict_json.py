@@ -1,0 +1,42 @@
+"""JSON from strangers: one meaning or none."""
+
+import json
+from collections import Counter
+from typing import Any, NoReturn
+
+from registry_service.requests import shown
+
+
+class StrictJsonError(ValueError):
+    """Why a text is refused; the message is safe to show."""
+
+
+def parse_object(text: bytes) -> dict[str, Any]:
+    """A JSON object without duplicate keys, NaN or Infinity; parsers differ on those."""
+    try:
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+    except StrictJsonError:
+        raise
+    except RecursionError as error:
+        raise StrictJsonError("is nested too deeply") from error
+    except UnicodeDecodeError as error:
+        raise StrictJsonError("is not UTF-8 text") from error
+    except ValueError as error:
+        raise StrictJsonError(f"is not valid JSON: {shown(str(error))}") from error
+    if not isinstance(value, dict):
+        raise StrictJsonError("is not a JSON object")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise StrictJsonError(f"has the key {shown(repeated)} twice: keep one")
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise StrictJsonError(f"contains {name}, which is not JSON")

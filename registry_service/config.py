@@ -1,0 +1,48 @@
+"""Settings of the registry: command line first, then `LORIKEET_REGISTRY_*`, then the defaults."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+class Settings(BaseSettings):
+    """What an operator may choose; every field is a `--kebab-case` flag too."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LORIKEET_REGISTRY_",
+        cli_prog_name="python -m registry_service",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+    )
+
+    listen: str = Field("127.0.0.1:50051", description="address to listen on; port 0 picks one")
+    data_dir: Path = Field(description="directory of the database, the objects and the uploads")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; by default SQLite in the data directory"
+    )
+    ready_file: Path | None = Field(None, description="written once the service answers")
+    insecure: bool = Field(False, description="allow plaintext on an address others can reach")
+    bootstrap_credentials: bool = Field(
+        False, description="write the first API keys to a file although others can reach us"
+    )
+    max_artifact_bytes: int = Field(2048 * MIB, gt=0, description="bytes of one adapter version")
+    max_lora_rank: int = Field(256, gt=0, description="largest rank of any adapted module")
+    max_open_uploads: int = Field(64, gt=0, description="unfinished uploads of one tenant")
+    upload_hours: float = Field(24.0, gt=0, description="hours until an unfinished upload expires")
+    heartbeat_seconds: float = Field(10.0, gt=0, description="silence a watcher is left in")
+    num_read_threads: int = Field(8, gt=0, description="database readers at a time")
+    num_artifact_threads: int = Field(4, gt=0, description="files handled at a time")
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite+pysqlite:///{self.data_dir.resolve()}/registry.db"
+
+
+def load_settings(arguments: Sequence[str]) -> Settings:
+    """Settings for a command line without the program's name."""
+    return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]

@@ -1,0 +1,38 @@
+"""The rows. Alembic alone creates the tables; a test holds the two together."""
+
+from registry_service.models.access import ApiKeyRow, GrantRow, PrincipalRow, TenantRow
+from registry_service.models.adapters import (
+    AdapterRow,
+    AliasRow,
+    AllowedTenantRow,
+    BaseModelRow,
+    UploadRow,
+    VersionRow,
+)
+from registry_service.models.base import Base
+from registry_service.models.journal import (
+    AuditRow,
+    ChangeRow,
+    CounterRow,
+    IdempotencyRow,
+    ServerSecretRow,
+)
+
+__all__ = [
+    "AdapterRow",
+    "AliasRow",
+    "AllowedTenantRow",
+    "ApiKeyRow",
+    "AuditRow",
+    "Base",
+    "BaseModelRow",
+    "ChangeRow",
+    "CounterRow",
+    "GrantRow",
+    "IdempotencyRow",
+    "PrincipalRow",
+    "ServerSecretRow",
+    "TenantRow",
+    "UploadRow",
+    "VersionRow",
+]

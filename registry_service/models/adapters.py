@@ -1,0 +1,117 @@
+"""Base models; adapters with their versions, aliases and allow-lists; uploads."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from registry_service.models.base import Base
+
+
+class BaseModelRow(Base):
+    __tablename__ = "base_models"
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    display_name: Mapped[str] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(Text)
+    known_as: Mapped[list[str]]
+    revision: Mapped[str] = mapped_column(Text)
+    config_digest: Mapped[str] = mapped_column(String(80))
+    config_json: Mapped[str] = mapped_column(Text)
+    create_time: Mapped[datetime]
+
+
+class AdapterRow(Base):
+    """`num_versions` is the counter versions are numbered from; it never goes back."""
+
+    __tablename__ = "adapters"
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    base_model_id: Mapped[str] = mapped_column(ForeignKey("base_models.id"), index=True)
+    display_name: Mapped[str] = mapped_column(Text)
+    description: Mapped[str] = mapped_column(Text)
+    labels: Mapped[dict[str, str]]
+    profile: Mapped[dict[str, Any]]
+    num_versions: Mapped[int]
+    generation: Mapped[int]
+    policy_generation: Mapped[int]
+    create_time: Mapped[datetime]
+    update_time: Mapped[datetime]
+    policy_update_time: Mapped[datetime]
+    delete_time: Mapped[datetime | None]
+    aliases: Mapped[list["AliasRow"]] = relationship(order_by="AliasRow.id", viewonly=True)
+    allowed_tenants: Mapped[list["AllowedTenantRow"]] = relationship(
+        order_by="AllowedTenantRow.allowed_tenant_id", viewonly=True
+    )
+
+
+class VersionRow(Base):
+    """Immutable but for `delete_time`."""
+
+    __tablename__ = "versions"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "adapter_id"], ["adapters.tenant_id", "adapters.id"]),
+    )
+    tenant_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    adapter_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(String(80))
+    files: Mapped[list[dict[str, Any]]]
+    rank: Mapped[int] = mapped_column(Integer)
+    target_modules: Mapped[list[str]]
+    base_model_id: Mapped[str] = mapped_column(ForeignKey("base_models.id"), index=True)
+    base_model_revision: Mapped[str] = mapped_column(Text)
+    num_parameters: Mapped[int]
+    size_bytes: Mapped[int]
+    storage_path: Mapped[str] = mapped_column(Text)
+    created_by: Mapped[str] = mapped_column(String(160))
+    create_time: Mapped[datetime]
+    delete_time: Mapped[datetime | None]
+
+
+class AliasRow(Base):
+    __tablename__ = "aliases"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "adapter_id"], ["adapters.tenant_id", "adapters.id"]),
+        ForeignKeyConstraint(
+            ["tenant_id", "adapter_id", "version"],
+            ["versions.tenant_id", "versions.adapter_id", "versions.number"],
+        ),
+    )
+    tenant_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    adapter_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    version: Mapped[int]
+    update_time: Mapped[datetime]
+
+
+class AllowedTenantRow(Base):
+    """One line of an allow-list. The owner is never listed: it always may."""
+
+    __tablename__ = "allowed_tenants"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "adapter_id"], ["adapters.tenant_id", "adapters.id"]),
+    )
+    tenant_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    adapter_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    allowed_tenant_id: Mapped[str] = mapped_column(
+        ForeignKey("tenants.id"), primary_key=True, index=True
+    )
+
+
+class UploadRow(Base):
+    """An upload is open until `version` is set; the bytes lie in the staging area."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "adapter_id"], ["adapters.tenant_id", "adapters.id"]),
+        Index(None, "tenant_id", "adapter_id"),
+    )
+    id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(63))
+    adapter_id: Mapped[str] = mapped_column(String(63))
+    files: Mapped[list[dict[str, Any]]]
+    aliases: Mapped[list[str]]
+    version: Mapped[int | None]
+    create_time: Mapped[datetime]
+    expire_time: Mapped[datetime]

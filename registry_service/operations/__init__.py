@@ -1,0 +1,1 @@
+"""What each RPC does inside its transaction: check the request, decide, change, record, answer."""

@@ -1,0 +1,40 @@
+"""The change feed, for services that speak for every tenant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorikeet.rpc.errors import OutOfRangeError, permission_denied
+from protos import registry_pb2 as pb
+from registry_service.access import ACT_AS, EVERY_TENANT, Grant
+from registry_service.calls import Call
+from registry_service.models import ChangeRow
+from registry_service.repository import journal
+from registry_service.requests import invalid
+
+_MAX_CHANGES = 500
+
+
+@dataclass(frozen=True)
+class ChangeBatch:
+    """Changes after a revision, and the revision this read stands at."""
+
+    changes: Sequence[ChangeRow]
+    revision: int
+
+
+def read_changes(call: Call, request: pb.WatchAdaptersRequest) -> ChangeBatch:
+    """The next changes after `from_revision`; a feed names every tenant's resources."""
+    if not call.caller.is_admin and Grant(ACT_AS, EVERY_TENANT) not in call.caller.grants:
+        raise permission_denied("adapters.watch", "*")
+    if request.from_revision < 0:
+        raise invalid("from_revision", "must not be negative")
+    current = journal.current_revision(call.session)
+    if request.from_revision > current:
+        raise OutOfRangeError(
+            f"revision {request.from_revision} has not happened, the last one is {current}: "
+            "forget what was cached and watch from 0",
+            reason="REVISION_UNKNOWN",
+            metadata={"revision": str(current)},
+        )
+    changes = journal.changes_after(call.session, request.from_revision, _MAX_CHANGES)
+    return ChangeBatch(changes, changes[-1].revision if changes else current)

@@ -1,0 +1,92 @@
+"""Adapters and their allow-lists."""
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session, selectinload
+
+from lorikeet.rpc.names import AdapterName
+from registry_service.models import AdapterRow, AllowedTenantRow
+
+
+def get(session: Session, name: AdapterName) -> AdapterRow | None:
+    return session.get(AdapterRow, (name.tenant, name.adapter))
+
+
+def lock(session: Session, name: AdapterName) -> AdapterRow | None:
+    """The adapter, held until the transaction ends: every change of it is made under this lock.
+
+    An object that the session read before the lock is refreshed, or it would show the past.
+    """
+    return session.scalars(
+        select(AdapterRow)
+        .where(AdapterRow.tenant_id == name.tenant, AdapterRow.id == name.adapter)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def list_after(
+    session: Session,
+    tenant: str,
+    *,
+    prefix: str,
+    shared_with: Collection[str] | None,
+    show_deleted: bool,
+    after: str | None,
+    limit: int,
+) -> Sequence[AdapterRow]:
+    """Adapters of `tenant` in id order; with `shared_with`, only those that list one of these."""
+    query = select(AdapterRow).where(AdapterRow.tenant_id == tenant)
+    if prefix:
+        query = query.where(func.substr(AdapterRow.id, 1, len(prefix)) == prefix)
+    if shared_with is not None:
+        entry = select(AllowedTenantRow.tenant_id).where(
+            AllowedTenantRow.tenant_id == AdapterRow.tenant_id,
+            AllowedTenantRow.adapter_id == AdapterRow.id,
+            AllowedTenantRow.allowed_tenant_id.in_(shared_with),
+        )
+        query = query.where(entry.exists())
+    if not show_deleted:
+        query = query.where(AdapterRow.delete_time.is_(None))
+    if after is not None:
+        query = query.where(AdapterRow.id > after)
+    query = query.options(selectinload(AdapterRow.aliases)).order_by(AdapterRow.id)
+    return session.scalars(query.limit(limit)).all()
+
+
+def allowed_tenants(session: Session, row: AdapterRow) -> frozenset[str]:
+    return frozenset(
+        session.scalars(
+            select(AllowedTenantRow.allowed_tenant_id).where(
+                AllowedTenantRow.tenant_id == row.tenant_id,
+                AllowedTenantRow.adapter_id == row.id,
+            )
+        )
+    )
+
+
+def replace_allowed_tenants(session: Session, row: AdapterRow, tenants: Collection[str]) -> None:
+    """Replaces the allow-list of a locked adapter."""
+    session.execute(
+        delete(AllowedTenantRow).where(
+            AllowedTenantRow.tenant_id == row.tenant_id, AllowedTenantRow.adapter_id == row.id
+        )
+    )
+    session.add_all(
+        AllowedTenantRow(tenant_id=row.tenant_id, adapter_id=row.id, allowed_tenant_id=tenant)
+        for tenant in sorted(tenants)
+    )
+    row.policy_generation += 1
+    row.policy_update_time = datetime.now(UTC)
+    session.flush()
+    session.expire(row, ["allowed_tenants"])
+
+
+def touch(session: Session, row: AdapterRow) -> None:
+    """A new etag and update time for a locked adapter whose fields or aliases changed."""
+    row.generation += 1
+    row.update_time = datetime.now(UTC)
+    session.flush()
+    session.expire(row, ["aliases"])

@@ -1,0 +1,61 @@
+"""Request ids: a retried create gets what the first attempt created."""
+
+import hashlib
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
+
+from registry_service.models import IdempotencyRow
+from registry_service.requests import invalid
+
+Row = TypeVar("Row")
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
+
+def once(
+    session: Session,
+    principal: str,
+    request: Message,
+    create: Callable[[], tuple[str, Row]],
+    find: Callable[[str], Row],
+) -> Row:
+    """Runs `create` (resource name, row) unless this request id did, then `find`s its resource."""
+    request_id: str = getattr(request, "request_id")  # noqa: B009 - mypy: not every message has one
+    if not request_id:
+        return create()[1]
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise invalid("request_id", "must be 1 to 128 printable ASCII characters without spaces")
+    key = (principal, request.DESCRIPTOR.name, request_id)
+    fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+    earlier = session.get(IdempotencyRow, key)
+    if earlier is not None:
+        if earlier.fingerprint != fingerprint:
+            description = "was used for a different request: use a new one"
+            raise invalid("request_id", description, "REQUEST_ID_REUSED")
+        return find(earlier.resource)
+    resource, row = create()
+    session.add(_new_row(key, fingerprint, resource))
+    return row
+
+
+def _new_row(key: tuple[str, str, str], fingerprint: str, resource: str) -> IdempotencyRow:
+    principal, method, request_id = key
+    return IdempotencyRow(
+        principal=principal,
+        method=method,
+        request_id=request_id,
+        fingerprint=fingerprint,
+        resource=resource,
+        create_time=datetime.now(UTC),
+    )
+
+
+def forget_before(session: Session, time: datetime) -> None:
+    """Drops request ids nobody retries any more."""
+    session.execute(delete(IdempotencyRow).where(IdempotencyRow.create_time < time))

@@ -1,0 +1,85 @@
+"""The change feed and the audit trail; every write appends to both."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from registry_service.models import AuditRow, ChangeRow, CounterRow
+
+_REVISION = "revision"
+
+
+def record_change(
+    session: Session, principal: str, action: str, resource: str, /, **detail: Any
+) -> None:
+    """Appends one write to the feed and to the audit trail, in the write's own transaction."""
+    now = datetime.now(UTC)
+    # The counter's row lock is held until commit, so revisions appear in order and without gaps.
+    taken = session.execute(
+        update(CounterRow)
+        .where(CounterRow.name == _REVISION)
+        .values(value=CounterRow.value + 1)
+        .returning(CounterRow.value)
+    ).scalar_one()
+    session.add(ChangeRow(revision=taken, resource=resource, kind=action, time=now))
+    _add_audit(session, principal, action, resource, "ok", detail)
+
+
+def record_denial(
+    session: Session, principal: str, action: str, resource: str, /, **detail: Any
+) -> None:
+    """Appends a refusal to the audit trail."""
+    _add_audit(session, principal, action, resource, "denied", detail)
+
+
+def _add_audit(
+    session: Session,
+    principal: str,
+    action: str,
+    resource: str,
+    outcome: str,
+    detail: dict[str, Any],
+) -> None:
+    session.add(
+        AuditRow(
+            time=datetime.now(UTC),
+            principal=principal,
+            action=action,
+            resource=resource,
+            outcome=outcome,
+            detail=detail,
+        )
+    )
+
+
+def current_revision(session: Session) -> int:
+    """The revision of the last committed write this transaction sees."""
+    return session.execute(
+        select(CounterRow.value).where(CounterRow.name == _REVISION)
+    ).scalar_one()
+
+
+def changes_after(session: Session, revision: int, limit: int) -> Sequence[ChangeRow]:
+    return session.scalars(
+        select(ChangeRow)
+        .where(ChangeRow.revision > revision)
+        .order_by(ChangeRow.revision)
+        .limit(limit)
+    ).all()
+
+
+def list_audit(
+    session: Session, resource_prefix: str, before: int | None, limit: int
+) -> Sequence[AuditRow]:
+    """Events newest first, older than `before`, of resources that begin with the prefix."""
+    query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
+    if resource_prefix:
+        # Not LIKE: SQLite's ignores case, PostgreSQL's does not.
+        head = func.substr(AuditRow.resource, 1, len(resource_prefix))
+        query = query.where(head == resource_prefix)
+    if before is not None:
+        query = query.where(AuditRow.id < before)
+    return session.scalars(query).all()

@@ -1,0 +1,108 @@
+"""The registry as one object: built from settings, started, stopped."""
+
+import asyncio
+import contextlib
+import os
+
+from sqlalchemy.orm import Session
+
+from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
+from protos import registry_pb2 as pb
+from protos import registry_pb2_grpc as rpc
+from registry_service.access_servicer import AccessServicer
+from registry_service.adapter_servicer import AdapterServicer
+from registry_service.artifact_keeper import ArtifactKeeper
+from registry_service.artifact_servicer import ArtifactServicer
+from registry_service.artifacts.object_store import LocalObjectStore
+from registry_service.artifacts.staging import UploadStaging
+from registry_service.bootstrap import (
+    create_first_principals,
+    lock_data_directory,
+    upgrade_database,
+)
+from registry_service.calls import CallRunner
+from registry_service.config import Settings
+from registry_service.feed import ChangeFeed
+from registry_service.pages import PageTokens
+from registry_service.repository import server_secrets, uploads
+from registry_service.repository.database import Database, make_engine
+from registry_service.sweeper import Sweeper
+from registry_service.upload_gate import UploadGate
+
+_STOP_SECONDS = 1.0
+_SERVICES = ("AdapterRegistry", "ArtifactService", "AccessService")
+
+
+class RegistryService:
+    """Everything the process owns. `start` once, then `stop` once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._server = GrpcServer(settings.listen, insecure=settings.insecure)
+        self._lock = lock_data_directory(settings.data_dir)
+        num_readers = settings.num_read_threads
+        engine = make_engine(settings.resolved_database_url, num_readers)
+        self._database = Database(engine, num_readers)
+        self._staging = UploadStaging(settings.data_dir / "uploads")
+        store = LocalObjectStore(settings.data_dir / "objects")
+        self._keeper = ArtifactKeeper(
+            self._staging, store, settings.num_artifact_threads, settings.max_lora_rank
+        )
+        self._gate = UploadGate()
+        self._sweeper = Sweeper(self._database, self._keeper, self._gate)
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> str:
+        """Prepares the database, serves, and returns the address with the real port."""
+        secret = self._prepare()
+        feed = ChangeFeed()
+        runner = CallRunner(self._database, PageTokens(secret), self._settings, feed)
+        self._add_servicers(runner, feed)
+        names = [pb.DESCRIPTOR.services_by_name[name].full_name for name in _SERVICES]
+        address = await self._server.start(names)
+        self._sweeping = asyncio.create_task(self._sweeper.run())
+        await self._server.set_serving(True)
+        return address
+
+    async def stop(self) -> None:
+        """Ends running calls within about a second, then closes what they used."""
+        await self._server.stop(_STOP_SECONDS)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sweeping
+        self._keeper.close()
+        self._database.close()
+        os.close(self._lock)
+
+    async def sweep(self) -> None:
+        """Forgets expired uploads and old request ids now; it also happens by itself."""
+        await self._sweeper.sweep()
+
+    def _prepare(self) -> bytes:
+        """Blocks: nothing is served yet. Returns the secret of the page tokens."""
+        upgrade_database(self._database.engine)
+        settings = self._settings
+        credentials = settings.data_dir / "credentials.json"
+        allowed = settings.bootstrap_credentials or _is_loopback(settings.listen)
+        with Session(self._database.engine) as session, session.begin():
+            create_first_principals(session, credentials, allowed=allowed)
+            secret = server_secrets.get_or_create(session, "page_tokens")
+            self._staging.remove_all_except(uploads.all_ids(session))
+        return secret
+
+    def _add_servicers(self, runner: CallRunner, feed: ChangeFeed) -> None:
+        server = self._server.server
+        adapters = AdapterServicer(runner, feed, self._settings.heartbeat_seconds)
+        artifacts = ArtifactServicer(runner, self._keeper, self._gate)
+        rpc.add_AdapterRegistryServicer_to_server(adapters, server)  # type: ignore[no-untyped-call]
+        rpc.add_ArtifactServiceServicer_to_server(artifacts, server)  # type: ignore[no-untyped-call]
+        rpc.add_AccessServiceServicer_to_server(AccessServicer(runner), server)  # type: ignore[no-untyped-call]
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        check_binding(address, insecure=False)
+    except InsecureBindError:
+        return False
+    return True

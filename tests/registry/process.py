@@ -1,0 +1,36 @@
+"""The registry as a process of its own, for the tests that kill it."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Process:
+    """`python -m registry_service` on one data directory."""
+
+    def __init__(self, data_dir: Path, *arguments: str) -> None:
+        self.ready = data_dir.parent / "ready.json"
+        self.ready.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "registry_service", "--data-dir", str(data_dir)]
+        command += ["--ready-file", str(self.ready), "--listen", "127.0.0.1:0", *arguments]
+        self.popen = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+    def wait_ready(self) -> str:
+        deadline = time.monotonic() + 30
+        while not self.ready.exists():
+            assert self.popen.poll() is None, self.popen.communicate()[1]
+            assert time.monotonic() < deadline, "the registry did not become ready"
+            time.sleep(0.02)
+        written = json.loads(self.ready.read_text())
+        assert written["pid"] == self.popen.pid
+        address: str = written["address"]
+        return address
+
+    def stop(self, number: int) -> int:
+        self.popen.send_signal(number)
+        self.popen.communicate(timeout=20)
+        return self.popen.returncode
