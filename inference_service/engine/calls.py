@@ -28,24 +28,27 @@ from inference_service.engine.request import (
 _Answer = Loaded | Unloaded | EngineStats
 
 
-class CallTable:
-    """Matches replies to calls and streams. Closed until the engine is up and after it died."""
+class EngineCalls:
+    """Matches replies to calls and streams: what both engine clients have in common.
+
+    See EngineClient for the methods. Closed until the engine is up, and after it died.
+    """
 
     def __init__(self, send: Callable[[Command], None]) -> None:
-        self._send = send
+        self._send_command = send
         self._numbers = itertools.count(1)
         self._streams: dict[int, asyncio.Queue[TokenOutput | Exception]] = {}
         self._answers: dict[int, asyncio.Future[_Answer]] = {}
         self._closed_by: Exception | None = EngineDiedError("the engine is starting")
 
     @property
-    def is_open(self) -> bool:
+    def is_alive(self) -> bool:
         return self._closed_by is None
 
-    def open(self) -> None:
+    def _open(self) -> None:
         self._closed_by = None
 
-    def close(self, reason: Exception) -> None:
+    def _close(self, reason: Exception) -> None:
         """Ends every waiting call and stream with `reason`, and refuses new ones."""
         self._closed_by = reason
         for queue in self._streams.values():
@@ -56,7 +59,7 @@ class CallTable:
         self._streams.clear()
         self._answers.clear()
 
-    def dispatch(self, reply: Reply) -> None:
+    def _dispatch(self, reply: Reply) -> None:
         match reply:
             case StepOutput(outputs):
                 for output in outputs:
@@ -82,7 +85,9 @@ class CallTable:
         queue = self._streams[request_id] = asyncio.Queue()
         ended = False
         try:
-            self._send(Submit(request_id, prompt_token_ids, sampling, adapter_digest, tenant))
+            self._send_command(
+                Submit(request_id, prompt_token_ids, sampling, adapter_digest, tenant)
+            )
             while not ended:
                 output = await queue.get()
                 ended = isinstance(output, Exception) or bool(
@@ -95,8 +100,8 @@ class CallTable:
                 yield output
         finally:
             self._streams.pop(request_id, None)
-            if not ended and self.is_open:
-                self._send(Abort(request_id))
+            if not ended and self.is_alive:
+                self._send_command(Abort(request_id))
 
     async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
         answer = await self._call(lambda number: Load(number, digest, str(path)))
@@ -119,7 +124,7 @@ class CallTable:
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            self._send(make(number))
+            self._send_command(make(number))
             return await answer
         finally:
             self._answers.pop(number, None)

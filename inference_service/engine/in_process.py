@@ -4,35 +4,30 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
-from inference_service.engine.calls import CallTable
+from inference_service.engine.calls import EngineCalls
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.loop import run_engine
 from inference_service.engine.request import (
-    AdapterResidency,
     Command,
     EngineInfo,
-    EngineStats,
     Reply,
-    SamplingOptions,
     Shutdown,
-    TokenOutput,
 )
 
 
-class InProcessEngineClient:
+class InProcessEngineClient(EngineCalls):
     """An EngineClient without a second process. See EngineClient for the methods."""
 
     def __init__(
         self, config: EngineConfig, on_health_change: Callable[[bool], None] = lambda _: None
     ) -> None:
-        self._on_health_change = on_health_change
         self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._calls = CallTable(self._commands.put)
+        super().__init__(self._commands.put)
+        self._on_health_change = on_health_change
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self.engine = Engine(config)
 
@@ -40,48 +35,23 @@ class InProcessEngineClient:
     def info(self) -> EngineInfo:
         return self.engine.info
 
-    @property
-    def is_alive(self) -> bool:
-        return self._calls.is_open
-
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread.start()
-        self._calls.open()
+        self._open()
         self._on_health_change(True)
-
-    async def generate(
-        self,
-        prompt_token_ids: list[int],
-        sampling: SamplingOptions,
-        adapter_digest: str,
-        tenant: str,
-    ) -> AsyncGenerator[TokenOutput, None]:
-        outputs = self._calls.generate(prompt_token_ids, sampling, adapter_digest, tenant)
-        async with contextlib.aclosing(outputs):
-            async for output in outputs:
-                yield output
-
-    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
-        return await self._calls.load_adapter(digest, path)
-
-    async def unload_adapter(self, digest: str) -> int:
-        return await self._calls.unload_adapter(digest)
-
-    async def stats(self) -> EngineStats:
-        return await self._calls.stats()
 
     async def close(self) -> None:
         self._commands.put(Shutdown())
         await asyncio.to_thread(self._thread.join)
-        self._calls.close(EngineDiedError("the engine was closed"))
+        self._close(EngineDiedError("the engine was closed"))
 
     def _run(self) -> None:
         try:
             run_engine(self.engine, self._receive, self._send)
         except BaseException as error:
             died = EngineDiedError(f"the engine failed: {error!r}")
-            self._loop.call_soon_threadsafe(self._calls.close, died)
+            self._loop.call_soon_threadsafe(self._close, died)
             self._loop.call_soon_threadsafe(self._on_health_change, False)
             raise
 
@@ -91,4 +61,4 @@ class InProcessEngineClient:
         return None
 
     def _send(self, reply: Reply) -> None:
-        self._loop.call_soon_threadsafe(self._calls.dispatch, reply)
+        self._loop.call_soon_threadsafe(self._dispatch, reply)

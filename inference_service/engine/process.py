@@ -6,25 +6,20 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import zmq
 import zmq.asyncio
 
-from inference_service.engine.calls import CallTable
+from inference_service.engine.calls import EngineCalls
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import (
-    AdapterResidency,
     Command,
     EngineInfo,
-    EngineStats,
     Reply,
-    SamplingOptions,
     Shutdown,
-    TokenOutput,
 )
 
 logger = logging.getLogger(__name__)
@@ -33,15 +28,15 @@ _STOP_SECONDS = 5.0
 _RESTART_SECONDS = 1.0
 
 
-class ChildEngineClient:
+class ChildEngineClient(EngineCalls):
     """An EngineClient over ZeroMQ on a private Unix socket. See EngineClient for the methods."""
 
     def __init__(
         self, config: EngineConfig, on_health_change: Callable[[bool], None] = lambda _: None
     ) -> None:
+        super().__init__(self._send)
         self._config = config
         self._on_health_change = on_health_change
-        self._calls = CallTable(self._send)
         self._directory = tempfile.TemporaryDirectory(prefix="lorikeet-engine-")
         self._context = zmq.Context()
         self._commands: zmq.Socket[bytes] | None = None
@@ -55,10 +50,6 @@ class ChildEngineClient:
         return self._info
 
     @property
-    def is_alive(self) -> bool:
-        return self._calls.is_open
-
-    @property
     def process_id(self) -> int | None:
         return self._process.pid if self._process else None
 
@@ -67,27 +58,6 @@ class ChildEngineClient:
         started = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(started))
         await started
-
-    async def generate(
-        self,
-        prompt_token_ids: list[int],
-        sampling: SamplingOptions,
-        adapter_digest: str,
-        tenant: str,
-    ) -> AsyncGenerator[TokenOutput, None]:
-        outputs = self._calls.generate(prompt_token_ids, sampling, adapter_digest, tenant)
-        async with contextlib.aclosing(outputs):
-            async for output in outputs:
-                yield output
-
-    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
-        return await self._calls.load_adapter(digest, path)
-
-    async def unload_adapter(self, digest: str) -> int:
-        return await self._calls.unload_adapter(digest)
-
-    async def stats(self) -> EngineStats:
-        return await self._calls.stats()
 
     async def close(self) -> None:
         if self._supervisor is not None:
@@ -129,7 +99,7 @@ class ChildEngineClient:
         try:
             await process.wait()
         finally:
-            self._calls.close(EngineDiedError("the engine ended; it is being started again"))
+            self._close(EngineDiedError("the engine ended; it is being started again"))
             self._on_health_change(False)
             receiver.cancel()
             await _stop(process, commands)
@@ -142,12 +112,12 @@ class ChildEngineClient:
             reply = decoder.decode(await socket.recv())
             if isinstance(reply, EngineInfo):
                 self._info = reply
-                self._calls.open()
+                self._open()
                 self._on_health_change(True)
                 if not started.done():
                     started.set_result(None)
             else:
-                self._calls.dispatch(reply)
+                self._dispatch(reply)
 
     def _send(self, command: Command) -> None:
         """The queue of a PUSH socket to a live engine does not fill: commands are few and small."""

@@ -38,23 +38,10 @@ DISPATCHED static void shrink_chunk(float *shrunk, const scalar *x, const scalar
     }
 }
 
-// y[0:COLUMNS] += shrunk . B[:, 0:COLUMNS], all chunks of B.
-DISPATCHED static void expand_block(scalar *y, const float *shrunk, const scalar *arena,
-                                    const int64_t *offsets, int rank, int64_t width) {
-    float sum[COLUMNS] = {0};
-    for (int begin = 0; begin < rank; begin += CHUNK_ROWS) {
-        const scalar *b = arena + offsets[begin / CHUNK_ROWS];
-        int end = rank - begin < CHUNK_ROWS ? rank - begin : CHUNK_ROWS;
-        for (int j = 0; j < end; j++, b += width) {
-            float value = shrunk[begin + j];
-            for (int i = 0; i < COLUMNS; i++) sum[i] += value * load(b[i]);
-        }
-    }
-    for (int i = 0; i < COLUMNS; i++) y[i] = store(load(y[i]) + sum[i]);
-}
-
-DISPATCHED static void expand_tail(scalar *y, const float *shrunk, const scalar *arena,
-                                   const int64_t *offsets, int rank, int64_t width, int columns) {
+// y[0:columns] += shrunk . B[:, 0:columns], all chunks of B; columns <= COLUMNS.
+static inline __attribute__((always_inline)) void expand_columns(
+    scalar *y, const float *shrunk, const scalar *arena, const int64_t *offsets, int rank,
+    int64_t width, int columns) {
     float sum[COLUMNS] = {0};
     for (int begin = 0; begin < rank; begin += CHUNK_ROWS) {
         const scalar *b = arena + offsets[begin / CHUNK_ROWS];
@@ -65,6 +52,17 @@ DISPATCHED static void expand_tail(scalar *y, const float *shrunk, const scalar 
         }
     }
     for (int i = 0; i < columns; i++) y[i] = store(load(y[i]) + sum[i]);
+}
+
+// With a constant number of columns the sums stay in registers.
+DISPATCHED static void expand_block(scalar *y, const float *shrunk, const scalar *arena,
+                                    const int64_t *offsets, int rank, int64_t width) {
+    expand_columns(y, shrunk, arena, offsets, rank, width, COLUMNS);
+}
+
+DISPATCHED static void expand_tail(scalar *y, const float *shrunk, const scalar *arena,
+                                   const int64_t *offsets, int rank, int64_t width, int columns) {
+    expand_columns(y, shrunk, arena, offsets, rank, width, columns);
 }
 
 typedef struct {

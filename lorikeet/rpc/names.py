@@ -7,13 +7,14 @@ from typing import Self
 from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError
 
 IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_MAX_SHOWN = 100
 _HINT = "lower-case letters, digits, '.', '_', '-', at most 63, beginning with a letter or digit"
 
 
 def check_identifier(value: str, field: str) -> str:
     """Returns `value`, or refuses it naming `field`."""
     if not IDENTIFIER.fullmatch(value):
-        raise _invalid(field, f"{value!r} is not an identifier: use {_HINT}")
+        raise _invalid(field, f"{_shown(value)} is not an identifier: use {_HINT}")
     return value
 
 
@@ -36,7 +37,7 @@ class _Name:
         parts = value.split("/")
         pattern = "/".join(f"{c}/{{{c}}}" for c in collections)
         if len(parts) != 2 * len(collections) or tuple(parts[::2]) != collections:
-            raise _invalid(field, f"{value!r} does not match {pattern}")
+            raise _invalid(field, f"{_shown(value)} does not match {pattern}")
         for part in parts[1::2]:
             check_identifier(part, field)
         return cls(*parts[1::2])
@@ -112,7 +113,7 @@ class VersionName(_Name):
     def parse(cls, value: str, field: str = "name") -> Self:
         parsed = super().parse(value, field)
         if not re.fullmatch(r"[1-9][0-9]{0,17}", parsed.number):
-            raise _invalid(field, f"{parsed.number!r} is not a version number")
+            raise _invalid(field, f"{_shown(parsed.number)} is not a version number")
         return parsed
 
 
@@ -144,6 +145,11 @@ def parse_adapter_selector(
     if collections == ["versions"]:
         return VersionName.parse(value, field)
     return AdapterName.parse(value, field)
+
+
+def _shown(value: str) -> str:
+    """Statuses travel in trailers of a few kilobytes: a long value would drown the message."""
+    return repr(value) if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]!r}…"
 
 
 def _invalid(field: str, description: str) -> InvalidArgumentError:
