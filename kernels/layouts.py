@@ -80,6 +80,7 @@ class LoraSite:
 
     in_features: int
     slices: tuple[LoraSlice, ...]
+    widest_slice: int
     table: torch.Tensor
 
     @classmethod
@@ -87,7 +88,9 @@ class LoraSite:
         cls, in_features: int, slices: tuple[LoraSlice, ...], device: torch.device
     ) -> "LoraSite":
         rows = [(part.module, part.out_start, part.out_features) for part in slices]
-        return cls(in_features, slices, torch.tensor(rows, dtype=torch.int32, device=device))
+        widest = max(part.out_features for part in slices)
+        table = torch.tensor(rows, dtype=torch.int32, device=device)
+        return cls(in_features, slices, widest, table)
 
 
 def make_tiles(num_rows: list[int]) -> torch.Tensor:

@@ -8,7 +8,8 @@ DEFAULT_MEMORY_BYTES = 1 << 30
 
 
 class EngineConfig(msgspec.Struct, frozen=True):
-    """`max_model_len` 0 means the model's own; `num_threads` 0 leaves the choice to torch.
+    """`max_model_len` 0 means the model's own; `num_threads` 0: one for a small model,
+    else torch's choice.
 
     dtype "auto" is the checkpoint's, or float32 where the device cannot compute in that.
     """

@@ -33,15 +33,19 @@ from inference_service.engine.sampler import sample
 from inference_service.engine.scheduler import ScheduledChunk, Scheduler
 from inference_service.engine.sequence import Sequence
 
+# Below this, handing work to other threads costs more than they save (docs/performance.md), and
+# they are better left to the front end.
+_SMALL_MODEL_BYTES = 64 << 20
+
 
 class Engine:
     """`handle` takes a command, `step` runs a batch; both return the replies to send."""
 
     def __init__(self, config: EngineConfig) -> None:
-        if config.num_threads:
-            torch.set_num_threads(config.num_threads)
         self._config = config
         self._runner = ModelRunner(config)
+        if num_threads := config.num_threads or _num_threads(self._runner.base_weight_bytes):
+            torch.set_num_threads(num_threads)
         layout = self._runner.layout
         self._pool = PagePool(self._runner.arena.shape[0])
         self._blocks = BlockManager(self._pool, layout.block_tokens)
@@ -217,6 +221,11 @@ class Engine:
             rank=adapter.max_rank if adapter else 0,
             running_requests=self._scheduler.num_users(digest),
         )
+
+
+def _num_threads(base_weight_bytes: int) -> int:
+    """One for a small model, else torch's choice (0)."""
+    return 1 if base_weight_bytes < _SMALL_MODEL_BYTES else 0
 
 
 def _refused(sequence: Sequence, refusal: Refusal) -> TokenOutput:

@@ -74,6 +74,10 @@ class TokenOutput(msgspec.Struct, frozen=True):
     refusal: str = ""
     error: str = ""
 
+    @property
+    def is_last(self) -> bool:
+        return bool(self.finish_reason or self.refusal)
+
 
 class StepOutput(msgspec.Struct, frozen=True, tag="step"):
     """Everything one step produced, in one message."""

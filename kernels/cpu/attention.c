@@ -1,7 +1,7 @@
 // Rotary embedding, the paged KV cache, and causal attention over it; see KvLayout for the layout.
 #include "common.h"
 
-enum { LANES = 16, MAX_HEAD_DIM = 256 };
+enum { MAX_HEAD_DIM = 256 };
 
 typedef struct {
     scalar *arena;
@@ -52,24 +52,54 @@ typedef struct {
     float mixed[MAX_HEAD_DIM];
 } Softmax;  // online: `mixed` and `sum` are relative to `max`
 
+// scores[lane] = query . key of that lane; four sums hide the latency of one.
+INLINE void score(float *scores, const float *query, const scalar *k, int dim, int block) {
+    vec sums[4] = {0}, key;
+    int d = 0;
+    for (; d + 4 <= dim; d += 4)
+        for (int part = 0; part < 4; part++) {
+            load_vec(&key, k + (int64_t)(d + part) * block);
+            sums[part] += query[d + part] * key;
+        }
+    for (; d < dim; d++) {
+        load_vec(&key, k + (int64_t)d * block);
+        sums[0] += query[d] * key;
+    }
+    vec total = (sums[0] + sums[1]) + (sums[2] + sums[3]);
+    memcpy(scores, &total, sizeof total);
+}
+
+// mixed = mixed * rescale + weights . values
+INLINE void mix(float *mixed, float rescale, const float *weights, const scalar *v, int valid,
+                int dim) {
+    int d = 0;
+    for (; d + LANES <= dim; d += LANES) {
+        vec total = rescale * *(vec *)(mixed + d), value;
+        for (int lane = 0; lane < valid; lane++) {
+            load_vec(&value, v + lane * dim + d);
+            total += weights[lane] * value;
+        }
+        *(vec *)(mixed + d) = total;
+    }
+    for (; d < dim; d++) {
+        float total = rescale * mixed[d];
+        for (int lane = 0; lane < valid; lane++) total += weights[lane] * load(v[lane * dim + d]);
+        mixed[d] = total;
+    }
+}
+
 // Adds LANES keys, of which `valid` count, to a query's running softmax.
 DISPATCHED static void attend(Softmax *state, const float *query, const scalar *k, const scalar *v,
-                              int valid, int head_dim, int block_tokens) {
-    float scores[LANES] = {0};
-    for (int d = 0; d < head_dim; d++)
-        for (int lane = 0; lane < LANES; lane++)
-            scores[lane] += query[d] * load(k[(int64_t)d * block_tokens + lane]);
-    float max = state->max;
-    for (int lane = 0; lane < valid; lane++) max = scores[lane] > max ? scores[lane] : max;
-    float rescale = fast_exp(state->max - max), sum = 0;
-    for (int lane = 0; lane < LANES; lane++) {
-        scores[lane] = lane < valid ? fast_exp(scores[lane] - max) : 0.0f;
-        sum += scores[lane];
-    }
-    for (int i = 0; i < head_dim; i++) state->mixed[i] *= rescale;
-    for (int lane = 0; lane < valid; lane++)
-        for (int i = 0; i < head_dim; i++)
-            state->mixed[i] += scores[lane] * load(v[lane * head_dim + i]);
+                              int valid, int dim, int block) {
+    float weights[LANES];
+    score(weights, query, k, dim, block);
+    float max = state->max, sum = 0;
+    for (int lane = valid; lane < LANES; lane++) weights[lane] = -1e30f;
+    for (int lane = 0; lane < LANES; lane++) max = weights[lane] > max ? weights[lane] : max;
+    for (int lane = 0; lane < LANES; lane++) weights[lane] = fast_exp(weights[lane] - max);
+    for (int lane = 0; lane < valid; lane++) sum += weights[lane];
+    float rescale = fast_exp(state->max - max);
+    mix(state->mixed, rescale, weights, v, valid, dim);
     state->sum = state->sum * rescale + sum;
     state->max = max;
 }

@@ -1,7 +1,7 @@
 // y[row] += (x[row] A^T) B for rows of many adapters of any rank; see LoraPlan in kernels/layouts.py.
 #include "common.h"
 
-enum { CHUNK_ROWS = 16, COLUMNS = 128 };
+enum { CHUNK_ROWS = 16, COLUMNS = 512 };
 
 typedef struct {
     int32_t module, out_start, out_features;
@@ -38,102 +38,119 @@ DISPATCHED static void shrink_chunk(float *shrunk, const scalar *x, const scalar
     }
 }
 
-// y[0:columns] += shrunk . B[:, 0:columns], all chunks of B; columns <= COLUMNS.
-static inline __attribute__((always_inline)) void expand_columns(
-    scalar *y, const float *shrunk, const scalar *arena, const int64_t *offsets, int rank,
-    int64_t width, int columns) {
-    float sum[COLUMNS] = {0};
-    for (int begin = 0; begin < rank; begin += CHUNK_ROWS) {
-        const scalar *b = arena + offsets[begin / CHUNK_ROWS];
-        int end = rank - begin < CHUNK_ROWS ? rank - begin : CHUNK_ROWS;
-        for (int j = 0; j < end; j++, b += width) {
-            float value = shrunk[begin + j];
-            for (int i = 0; i < columns; i++) sum[i] += value * load(b[i]);
-        }
+// sums += shrunk . b for `num_rows` rows of B, read four at a time and in their order in memory.
+INLINE void accumulate(float *restrict sums, const float *shrunk, const scalar *b, int num_rows,
+                       int64_t width, int columns) {
+    int j = 0;
+    for (; j + 4 <= num_rows; j += 4) {
+        const scalar *b0 = b + j * width, *b1 = b0 + width, *b2 = b1 + width, *b3 = b2 + width;
+        for (int i = 0; i < columns; i++)
+            sums[i] += (shrunk[j] * load(b0[i]) + shrunk[j + 1] * load(b1[i])) +
+                       (shrunk[j + 2] * load(b2[i]) + shrunk[j + 3] * load(b3[i]));
     }
-    for (int i = 0; i < columns; i++) y[i] = store(load(y[i]) + sum[i]);
+    for (; j < num_rows; j++)
+        for (int i = 0; i < columns; i++) sums[i] += shrunk[j] * load(b[j * width + i]);
 }
 
-// With a constant number of columns the sums stay in registers.
-DISPATCHED static void expand_block(scalar *y, const float *shrunk, const scalar *arena,
-                                    const int64_t *offsets, int rank, int64_t width) {
-    expand_columns(y, shrunk, arena, offsets, rank, width, COLUMNS);
+// y[0:columns] += shrunk . B[:, 0:columns], all chunks of B; columns <= COLUMNS.
+DISPATCHED static void expand_columns(scalar *restrict y, const float *shrunk, const scalar *arena,
+                                      const int64_t *offsets, int rank, int64_t width,
+                                      int columns) {
+    float sums[COLUMNS];
+    memset(sums, 0, columns * sizeof *sums);
+    for (int begin = 0; begin < rank; begin += CHUNK_ROWS) {
+        int num_rows = rank - begin < CHUNK_ROWS ? rank - begin : CHUNK_ROWS;
+        accumulate(sums, shrunk + begin, arena + offsets[begin / CHUNK_ROWS], num_rows, width,
+                   columns);
+    }
+    for (int i = 0; i < columns; i++) y[i] = store(load(y[i]) + sums[i]);
 }
 
-DISPATCHED static void expand_tail(scalar *y, const float *shrunk, const scalar *arena,
-                                   const int64_t *offsets, int rank, int64_t width, int columns) {
-    expand_columns(y, shrunk, arena, offsets, rank, width, columns);
-}
-
+// What a step's calls have in common: kernels.layouts.LoraPlan, its arena, and room for x A^T.
 typedef struct {
-    scalar *y;
-    int64_t y_stride;
-    const scalar *x;
-    int64_t x_stride;
     const scalar *arena;
     const int32_t *rows;
     const Tile *tiles;
-    const Descriptor *descriptors;  // of this layer
-    int64_t adapter_stride;         // from an adapter's descriptors to the next adapter's
+    const Descriptor *descriptors;  // [num_adapters, num_layers, num_modules]
     const int64_t *chunk_offsets;
+    float *shrunk;  // [rows, slices, max_rank]
+    int32_t num_tiles, num_layers, num_modules, max_rank;
+} Plan;
+
+// One call: one site of one layer, for all rows of the plan.
+typedef struct {
+    const Plan *plan;
     const Slice *slices;
-    int32_t num_tiles, num_slices, in_features, max_rank;
-    float *shrunk;  // [rows, num_slices, max_rank]
-} Site;
+    int32_t num_slices, in_features, layer;
+    scalar *y;
+    const scalar *x;
+    int64_t y_stride, x_stride;
+} Work;
 
-static Descriptor descriptor(const Site *site, Tile tile, int slice) {
-    return site->descriptors[tile.adapter * site->adapter_stride + site->slices[slice].module];
+static Descriptor descriptor(const Work *work, Tile tile, int slice) {
+    const Plan *plan = work->plan;
+    int64_t layer = (int64_t)tile.adapter * plan->num_layers + work->layer;
+    return plan->descriptors[layer * plan->num_modules + work->slices[slice].module];
 }
 
-static float *shrunk_row(const Site *site, int row, int slice) {
-    return site->shrunk + ((int64_t)row * site->num_slices + slice) * site->max_rank;
+static float *shrunk_row(const Work *work, int row, int slice) {
+    int64_t index = (int64_t)row * work->num_slices + slice;
+    return work->plan->shrunk + index * work->plan->max_rank;
 }
 
-static void shrink(const Site *site, Tile tile, int slice, int chunk) {
-    Descriptor part = descriptor(site, tile, slice);
+static void prefetch(const scalar *values, int64_t count) {
+    for (int64_t i = 0; i < count; i += 64 / (int)sizeof(scalar))
+        __builtin_prefetch(values + i, 0, 2);
+}
+
+static void shrink(const Work *work, Tile tile, int slice, int chunk) {
+    const Plan *plan = work->plan;
+    Descriptor part = descriptor(work, tile, slice);
     int begin = chunk * CHUNK_ROWS;
     if (begin >= part.rank) return;
     int num_rows = part.rank - begin < CHUNK_ROWS ? part.rank - begin : CHUNK_ROWS;
-    const scalar *a = site->arena + site->chunk_offsets[part.first + chunk];
+    const int64_t *offsets = plan->chunk_offsets + part.first + chunk;
+    // The chunk of B is on its way while the one of A is worked on.
+    prefetch(plan->arena + offsets[(part.rank + CHUNK_ROWS - 1) / CHUNK_ROWS],
+             (int64_t)num_rows * work->slices[slice].out_features);
     for (int row = tile.start; row < tile.start + tile.count; row++)
-        shrink_chunk(shrunk_row(site, row, slice) + begin,
-                     site->x + site->rows[row] * site->x_stride, a, num_rows, site->in_features);
+        shrink_chunk(shrunk_row(work, row, slice) + begin, work->x + plan->rows[row] * work->x_stride,
+                     plan->arena + offsets[0], num_rows, work->in_features);
 }
 
-static void expand(const Site *site, Tile tile, int slice, int block) {
-    Descriptor part = descriptor(site, tile, slice);
-    Slice columns = site->slices[slice];
+static void expand(const Work *work, Tile tile, int slice, int block) {
+    const Plan *plan = work->plan;
+    Descriptor part = descriptor(work, tile, slice);
+    Slice columns = work->slices[slice];
     int begin = block * COLUMNS;
     if (part.rank == 0 || begin >= columns.out_features) return;
     int remaining = columns.out_features - begin;
     const int64_t *offsets =
-        site->chunk_offsets + part.first + (part.rank + CHUNK_ROWS - 1) / CHUNK_ROWS;
-    for (int row = tile.start; row < tile.start + tile.count; row++) {
-        scalar *y = site->y + site->rows[row] * site->y_stride + columns.out_start + begin;
-        const float *shrunk = shrunk_row(site, row, slice);
-        if (remaining >= COLUMNS)
-            expand_block(y, shrunk, site->arena + begin, offsets, part.rank, columns.out_features);
-        else
-            expand_tail(y, shrunk, site->arena + begin, offsets, part.rank, columns.out_features,
-                        remaining);
-    }
+        plan->chunk_offsets + part.first + (part.rank + CHUNK_ROWS - 1) / CHUNK_ROWS;
+    for (int row = tile.start; row < tile.start + tile.count; row++)
+        expand_columns(work->y + plan->rows[row] * work->y_stride + columns.out_start + begin,
+                       shrunk_row(work, row, slice), plan->arena + begin, offsets, part.rank,
+                       columns.out_features, remaining < COLUMNS ? remaining : COLUMNS);
 }
 
 // One parallel region per site: the barrier between the two loops is the only synchronisation.
-EXPORT void lora_apply(const Site *site, int32_t widest_slice, int32_t in_parallel) {
-    int num_chunks = (site->max_rank + CHUNK_ROWS - 1) / CHUNK_ROWS;
+EXPORT void lora_apply(const Plan *plan, const Slice *slices, int32_t num_slices,
+                       int32_t in_features, int32_t widest_slice, int32_t layer, scalar *y,
+                       int64_t y_stride, const scalar *x, int64_t x_stride, int32_t in_parallel) {
+    Work work = {plan, slices, num_slices, in_features, layer, y, x, y_stride, x_stride};
+    int num_chunks = (plan->max_rank + CHUNK_ROWS - 1) / CHUNK_ROWS;
     int num_blocks = (widest_slice + COLUMNS - 1) / COLUMNS;
 #pragma omp parallel if (in_parallel)
     {
 #pragma omp for collapse(3) schedule(dynamic)
-        for (int tile = 0; tile < site->num_tiles; tile++)
-            for (int slice = 0; slice < site->num_slices; slice++)
+        for (int tile = 0; tile < plan->num_tiles; tile++)
+            for (int slice = 0; slice < num_slices; slice++)
                 for (int chunk = 0; chunk < num_chunks; chunk++)
-                    shrink(site, site->tiles[tile], slice, chunk);
+                    shrink(&work, plan->tiles[tile], slice, chunk);
 #pragma omp for collapse(3) schedule(dynamic)
-        for (int tile = 0; tile < site->num_tiles; tile++)
-            for (int slice = 0; slice < site->num_slices; slice++)
+        for (int tile = 0; tile < plan->num_tiles; tile++)
+            for (int slice = 0; slice < num_slices; slice++)
                 for (int block = 0; block < num_blocks; block++)
-                    expand(site, site->tiles[tile], slice, block);
+                    expand(&work, plan->tiles[tile], slice, block);
     }
 }

@@ -11,17 +11,14 @@ _POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64,
 # Below this many multiply-adds, waking the other threads costs more than they do.
 _PARALLEL_WORK = 200_000
 _MAX_HEAD_DIM = 256
+_MAX_SLICES = 3  # q, k and v
 
 
-class _Site(ctypes.Structure):
+class _Plan(ctypes.Structure):
     _fields_ = [
-        *((name, t) for name, t in (("y", _POINTER), ("y_stride", _LONG))),
-        *((name, t) for name, t in (("x", _POINTER), ("x_stride", _LONG))),
-        *((name, _POINTER) for name in ("arena", "rows", "tiles")),
-        *((name, t) for name, t in (("descriptors", _POINTER), ("adapter_stride", _LONG))),
-        *((name, _POINTER) for name in ("chunk_offsets", "slices")),
-        *((name, _INT) for name in ("num_tiles", "num_slices", "in_features", "max_rank")),
-        ("shrunk", _POINTER),
+        *((name, _POINTER) for name in ("arena", "rows", "tiles", "descriptors")),
+        *((name, _POINTER) for name in ("chunk_offsets", "shrunk")),
+        *((name, _INT) for name in ("num_tiles", "num_layers", "num_modules", "max_rank")),
     ]
 
 
@@ -41,7 +38,9 @@ _SIGNATURES = {
     "silu_mul": [_POINTER, _POINTER, _INT, _INT],
     "rope_and_cache": [_POINTER, _POINTER, _LONG, _POINTER],
     "attention": [_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _INT],
-    "lora_apply": [_POINTER, _INT, _INT],
+    "lora_apply": [
+        *(_POINTER, _POINTER, _INT, _INT, _INT, _INT, _POINTER, _LONG, _POINTER, _LONG, _INT)
+    ],
 }
 
 
@@ -57,6 +56,7 @@ class CpuKernels:
             function = getattr(library, name)
             function.argtypes, function.restype = argtypes, None
         self._library = library
+        self._prepared = _PreparedPlan()
 
     def rms_norm(
         self,
@@ -123,21 +123,34 @@ class CpuKernels:
         site: LoraSite,
         layer: int,
     ) -> None:
-        num_rows, num_slices = plan.rows.shape[0], len(site.slices)
-        shrunk = torch.empty(num_rows * num_slices * plan.max_rank, dtype=torch.float32)
-        descriptors = plan.descriptors
-        widest = max(part.out_features for part in site.slices)
-        arguments = _Site(
-            *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0), arena.data_ptr()),
-            *(plan.rows.data_ptr(), plan.tiles.data_ptr()),
-            descriptors.data_ptr() + layer * descriptors.stride(1) * 4,
-            descriptors.stride(0) // 2,
-            *(plan.chunk_offsets.data_ptr(), site.table.data_ptr()),
-            *(plan.tiles.shape[0], num_slices, site.in_features, plan.max_rank),
-            shrunk.data_ptr(),
+        if plan is not self._prepared.plan:
+            self._prepared = _PreparedPlan(plan, arena)
+        num_slices = len(site.slices)
+        work = self._prepared.num_elements * (site.in_features + site.widest_slice) * num_slices
+        self._library.lora_apply(
+            *(self._prepared.address, site.table.data_ptr(), num_slices),
+            *(site.in_features, site.widest_slice, layer),
+            *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0)),
+            work >= _PARALLEL_WORK,
         )
-        work = num_rows * plan.max_rank * (site.in_features + widest) * num_slices
-        self._library.lora_apply(ctypes.byref(arguments), widest, work >= _PARALLEL_WORK)
+
+
+class _PreparedPlan:
+    """A plan in the form of lora.c, made once for the many calls of a step."""
+
+    def __init__(self, plan: LoraPlan | None = None, arena: torch.Tensor | None = None) -> None:
+        self.plan = plan
+        if plan is None or arena is None:
+            return
+        self.num_elements = plan.rows.shape[0] * plan.max_rank
+        self._shrunk = torch.empty(self.num_elements * _MAX_SLICES, dtype=torch.float32)
+        _, num_layers, num_modules, _ = plan.descriptors.shape
+        self._arguments = _Plan(
+            *(arena.data_ptr(), plan.rows.data_ptr(), plan.tiles.data_ptr()),
+            *(plan.descriptors.data_ptr(), plan.chunk_offsets.data_ptr(), self._shrunk.data_ptr()),
+            *(plan.tiles.shape[0], num_layers, num_modules, plan.max_rank),
+        )
+        self.address = ctypes.addressof(self._arguments)
 
 
 def _cache(

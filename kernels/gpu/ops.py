@@ -104,8 +104,7 @@ class TritonKernels:
         lora.shrink[(num_tiles, num_slices * num_chunks, _SPLITS)](
             *(shrunk, x, x.stride(0), *tables, site.in_features), BLOCK_IN=_BLOCK_IN, **sizes
         )
-        widest = max(part.out_features for part in site.slices)
-        lora.expand[(num_tiles, num_slices, triton.cdiv(widest, _BLOCK_OUT))](
+        lora.expand[(num_tiles, num_slices, triton.cdiv(site.widest_slice, _BLOCK_OUT))](
             *(y, y.stride(0), shrunk, *tables), BLOCK_OUT=_BLOCK_OUT, **sizes
         )
 
