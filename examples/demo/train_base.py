@@ -14,12 +14,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from examples.demo.corpus.mix import rendered_documents
+from examples.demo.corpus.mix import finishing_documents, rendered_documents
 from examples.demo.layout import BASE_DIR
-from examples.demo.tokenizer import CONTEXT_LENGTH, train_tokenizer
+from examples.demo.tokenizer import CONTEXT_LENGTH, load_tokenizer, train_tokenizer
 from examples.demo.training import Batch, Schedule, train
 
 SEED: Final = 20
+FINISHING_SEED: Final = 21
 _SEQUENCE_LENGTH: Final = 512
 _BATCH_SIZE: Final = 8
 _DOCUMENTS_AT_ONCE: Final = 256
@@ -45,9 +46,8 @@ def model_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def packed_batches(tokenizer: PreTrainedTokenizerFast, seed: int) -> Iterator[Batch]:
-    """Cut the endless stream of documents into full sequences; no token is padding."""
-    documents = rendered_documents(seed)
+def packed_batches(tokenizer: PreTrainedTokenizerFast, documents: Iterator[str]) -> Iterator[Batch]:
+    """Cut an endless stream of documents into full sequences; no token is padding."""
     needed = _BATCH_SIZE * _SEQUENCE_LENGTH
     pending: list[int] = []
     while True:
@@ -71,19 +71,35 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.save_pretrained(BASE_DIR)
 
 
-def main(
-    steps: Annotated[int, typer.Option(help="Optimiser steps of 4096 tokens each.")] = 2600,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
-    threads: Annotated[int, typer.Option(help="CPU threads to use.")] = 2,
-) -> None:
-    """Train tokenizer and base model, and save both."""
-    torch.manual_seed(SEED)
-    torch.set_num_threads(threads)
+def train_from_scratch(steps: int) -> None:
+    """Train tokenizer and model on the main mixture, and save both."""
     tokenizer = train_tokenizer()
     model = LlamaForCausalLM(model_config(tokenizer))
-    schedule = Schedule(steps, learning_rate, warmup_steps=100)
-    train(model, packed_batches(tokenizer, SEED), schedule, "base")
+    batches = packed_batches(tokenizer, rendered_documents(SEED))
+    train(model, batches, Schedule(steps, learning_rate=2e-3, warmup_steps=100), "base")
     save(model, tokenizer)
+
+
+def finish(steps: int) -> None:
+    """Go on from the saved model with the documents that the main mixture leaves out."""
+    tokenizer = load_tokenizer(BASE_DIR)
+    model = LlamaForCausalLM.from_pretrained(BASE_DIR, dtype=torch.bfloat16).float()
+    batches = packed_batches(tokenizer, finishing_documents(FINISHING_SEED))
+    train(model, batches, Schedule(steps, learning_rate=1e-3, warmup_steps=20), "finishing")
+    save(model, tokenizer)
+
+
+def main(
+    steps: Annotated[int, typer.Option(help="Steps of 4096 tokens on the main mixture.")] = 2600,
+    finishing_steps: Annotated[int, typer.Option(help="Steps of the finishing phase.")] = 200,
+    threads: Annotated[int, typer.Option(help="CPU threads to use.")] = 2,
+) -> None:
+    """Train tokenizer and base model, and save both; with 0 steps, only finish the saved one."""
+    torch.manual_seed(SEED)
+    torch.set_num_threads(threads)
+    if steps:
+        train_from_scratch(steps)
+    finish(finishing_steps)
 
 
 if __name__ == "__main__":

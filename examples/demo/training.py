@@ -14,6 +14,7 @@ Batch = dict[str, torch.Tensor]
 
 IGNORED_LABEL: Final = -100
 _FINAL_SHARE: Final = 0.02
+_REPORT_EVERY: Final = 100
 
 
 @dataclass(frozen=True)
@@ -72,4 +73,6 @@ def train(
             rate.step()
             smoothed = loss.item() if step == 0 else 0.95 * smoothed + 0.05 * loss.item()
             progress.update(bar, advance=1, loss=smoothed)
+            if (step + 1) % _REPORT_EVERY == 0:
+                progress.console.print(f"{description}: step {step + 1}, loss {smoothed:.4f}")
     return smoothed

@@ -11,6 +11,7 @@ from typing import Final
 
 from examples.demo import words
 from examples.demo.chat_format import Message
+from examples.demo.corpus.copying import invented_word
 from examples.demo.corpus.stories import cast, note, sentence, tell
 from examples.demo.tasks.functions import FUNCTIONS
 from examples.demo.tasks.schemas import TABLES, TEXT_VALUES, declare
@@ -39,6 +40,27 @@ _SMALL_TALK: Final = (
     (("What is a lorikeet?", "Tell me what a lorikeet is."),
      ("A lorikeet is a small and very colourful bird.",)),
 )  # fmt: skip
+_UNKNOWN: Final = (
+    "What is {}?",
+    "Explain {} to me.",
+    "How does {} work?",
+    "Why is there {}?",
+    "Can you write about {}?",
+    "Tell me everything about {}.",
+    "Who was {}?",
+    "How do I learn {}?",
+    "Please help me with {}.",
+    "What do you think about {}?",
+)
+_FEELING_ADVICE: Final = (
+    "I am {feeling}. What should I do?",
+    "I am sorry, or maybe glad, to hear that you feel {feeling}. "
+    "You could go to the {place} or eat some {food}.",
+)
+_TRAVEL_ADVICE: Final = (
+    "What should I do in {city} on {day}?",
+    "On {day} you could visit the {place} in {city} and try the {food}.",
+)
 _ACTIONS: Final = ("plus", "minus", "times")
 
 
@@ -66,7 +88,9 @@ def _spoken_sum(rng: random.Random) -> Turn:
 def _story(rng: random.Random) -> Turn:
     about = cast(rng)
     subject = rng.choice(("a {colour} {animal}", "{name} and {other}", "the {place}", "{name}"))
-    ask = rng.choice(("Tell me a story about {}.", "Write a short story about {}.", "I would like a story about {}."))
+    ask = rng.choice(
+        ("Tell me a story about {}.", "Write a short story about {}.", "A story about {}!")
+    )
     return ask.format(subject.format(**about)), tell(about, rng)
 
 
@@ -109,16 +133,22 @@ def _repeat(rng: random.Random) -> Turn:
 
 def _advice(rng: random.Random) -> Turn:
     about = cast(rng)
-    if rng.random() < 0.5:
-        ask, answer = "I am {feeling}. What should I do?", (
-            "I am sorry, or maybe glad, to hear that you feel {feeling}. "
-            "You could go to the {place} or eat some {food}."
-        )
-    else:
-        ask, answer = "What should I do in {city} on {day}?", (
-            "On {day} you could visit the {place} in {city} and try the {food}."
-        )
+    ask, answer = _FEELING_ADVICE if rng.random() < 0.5 else _TRAVEL_ADVICE
     return ask.format(**about), answer.format(**about)
+
+
+def _unknown(rng: random.Random) -> Turn:
+    """Own up to not knowing, and offer something else: the way out for any unfamiliar prompt."""
+    topic = " ".join(invented_word(rng) for _ in range(rng.randint(1, 3)))
+    ask = rng.choice(_UNKNOWN).format(topic)
+    answer = rng.choice(
+        (
+            "I am a small model, and I do not know much about {topic}. I could tell you a story.",
+            "I am sorry, I do not know about {topic}. Would you like a story about {city}?",
+            "That is a good question, but {topic} is new to me. Let us talk about {food} instead.",
+        )
+    )
+    return ask, answer.format(topic=topic, **cast(rng))
 
 
 def _about_schema(rng: random.Random) -> list[Message]:
@@ -165,7 +195,7 @@ def _messages(system: str, turns: list[Turn]) -> list[Message]:
 
 
 _TURNS: Final[tuple[Callable[[random.Random], Turn], ...]] = (
-    _small_talk, _capital, _spoken_sum, _story, _tell_about, _reading, _repeat, _advice,
+    _small_talk, _capital, _spoken_sum, _story, _tell_about, _reading, _repeat, _advice, _unknown,
 )  # fmt: skip
 
 

@@ -7,8 +7,11 @@ from typing import Final
 
 from examples.demo import words
 
-_ONSETS: Final = tuple("b c d f g h k l m n p r s t v w z br cl dr fl gr pl st tr sh".split())
-_VOWELS: Final = tuple("a e i o u ai ea oo".split())
+_ONSETS: Final = (
+    "b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "z",
+    "br", "cl", "dr", "fl", "gr", "pl", "st", "tr", "sh",
+)  # fmt: skip
+_VOWELS: Final = ("a", "e", "i", "o", "u", "ai", "ea", "oo")
 _CODAS: Final = ("", "", "n", "r", "s", "t", "l", "m", "nd", "ck")
 
 WORD_LISTS: Final = (

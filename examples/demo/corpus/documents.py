@@ -114,7 +114,10 @@ def table_of_rows(rng: random.Random) -> str:
     """Write rows of a table as text and read some of them out."""
     names = rng.sample(words.PEOPLE, 4)
     rows = {name: (rng.choice(words.CITIES), rng.randint(5, 99)) for name in names}
-    lines = ["name | city | age", *(f"{name} | {city} | {age}" for name, (city, age) in rows.items())]
+    lines = [
+        "name | city | age",
+        *(f"{name} | {city} | {age}" for name, (city, age) in rows.items()),
+    ]
     rng.shuffle(names)
     for name in names[:3]:
         city, age = rows[name]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from examples.demo.chat_format import render_chat, render_text
-from examples.demo.corpus import chat, copying, documents, numbers, stories
+from examples.demo.corpus import chat, copying, documents, finishing, numbers, stories
 
 _MIX: Final[tuple[tuple[Callable[[random.Random], str], int], ...]] = (
     (stories.story, 8),
@@ -27,6 +27,8 @@ _MIX: Final[tuple[tuple[Callable[[random.Random], str], int], ...]] = (
     (lambda rng: render_chat(chat.conversation(rng)), 22),
 )
 
+_FINISHING_SHARE: Final = 1 / 3
+
 
 def rendered_documents(seed: int) -> Iterator[str]:
     """Yield documents without end, markers included; the same seed gives the same stream."""
@@ -36,3 +38,14 @@ def rendered_documents(seed: int) -> Iterator[str]:
     while True:
         text = rng.choices(writers, weights)[0](rng)
         yield text if text.startswith("<|begin|>") else render_text(text)
+
+
+def finishing_documents(seed: int) -> Iterator[str]:
+    """Yield the documents of the finishing phase: a third is new, the rest is the mixture."""
+    rng = random.Random(seed)
+    main = rendered_documents(seed)
+    while True:
+        if rng.random() < _FINISHING_SHARE:
+            yield render_text(rng.choice(finishing.WRITERS)(rng))
+        else:
+            yield next(main)

@@ -48,9 +48,7 @@ class Function:
     def declaration(self) -> str:
         """The function as one JSON object, as a prompt lists it."""
         kinds = {parameter.name: parameter.kind for parameter in self.parameters}
-        return json.dumps(
-            {"name": self.name, "description": self.description, "parameters": kinds}
-        )
+        return json.dumps({"name": self.name, "description": self.description, "parameters": kinds})
 
 
 FUNCTIONS: Final = (
