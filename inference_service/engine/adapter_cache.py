@@ -1,5 +1,6 @@
 """Which adapters have pages in the arena, who uses them, and which to evict next."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from inference_service.engine.page_image import PageImage
 from inference_service.engine.page_pool import PagePool, PageUse
 
 
-@dataclass
+@dataclass(eq=False)
 class ResidentAdapter:
     """An adapter in the arena. Tables as in PageImage, chunk_offsets now absolute."""
 
@@ -52,13 +53,13 @@ class AdapterCache:
         assert adapter.num_users > 0
         adapter.num_users -= 1
 
-    def evict_idle(self) -> bool:
-        """Frees the idle adapter used longest ago; says whether there was one."""
-        idle = next((a for a in self._resident.values() if a.num_users == 0), None)
-        if idle is None:
-            return False
-        self.evict(idle.digest)
-        return True
+    def evict_idle(self, spared: Collection[str] = ()) -> bool:
+        """Frees the idle adapter used longest ago and not `spared`; says whether there was one."""
+        for adapter in self._resident.values():
+            if adapter.num_users == 0 and adapter.digest not in spared:
+                self.evict(adapter.digest)
+                return True
+        return False
 
     def evict(self, digest: str) -> int:
         """Frees an adapter without users; returns its number of pages."""

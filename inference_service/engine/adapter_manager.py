@@ -1,5 +1,6 @@
 """Brings the adapters that requests need into the arena, and tells how far each one is."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -70,25 +71,31 @@ class AdapterManager:
                 message = f"needs {result.num_pages} pages, the arena has {self._pool.num_pages}"
                 self._refusals[digest] = Refusal("OUT_OF_PAGES", f"adapter {digest} {message}")
 
-    def prepare(self, digest: str) -> Readiness:
-        """Moves an adapter as far towards the arena as it goes now; idle ones make room."""
+    def has_failed(self, digest: str) -> bool:
+        return digest in self._refusals
+
+    def prepare(self, digest: str, spared: Collection[str] = ()) -> Readiness:
+        """Moves an adapter as far towards the arena as it goes now.
+
+        Idle adapters make room for it, but for those in `spared`.
+        """
         if self.cache.get(digest) is not None:
             return Readiness.RESIDENT
-        if digest in self._refusals:
+        if self.has_failed(digest):
             return Readiness.FAILED
         image = self._images.get(digest)
         if image is None:
             self._loader.start(digest, self._paths[digest])
             return Readiness.LOADING
-        if not self.make_room(image.num_pages):
+        if not self.make_room(image.num_pages, spared):
             return Readiness.NO_ROOM
         self.cache.insert(digest, self._images.pop(digest))
         return Readiness.RESIDENT
 
-    def make_room(self, num_pages: int) -> bool:
+    def make_room(self, num_pages: int, spared: Collection[str] = ()) -> bool:
         """Evicts idle adapters until `num_pages` are free; says whether they are."""
         while not self._pool.can_allocate(num_pages):
-            if not self.cache.evict_idle():
+            if not self.cache.evict_idle(spared):
                 return False
         return True
 

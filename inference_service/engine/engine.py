@@ -173,8 +173,10 @@ class Engine:
     def _finish_loads(self) -> list[Reply]:
         """Answers the load calls whose adapter is as far as it will get for now."""
         replies: list[Reply] = []
+        # A load only makes an adapter ready sooner: it takes no page from one that is waited for.
+        spared = self._scheduler.wanted_adapters if self._pending_loads else ()
         for digest in tuple(self._pending_loads):
-            readiness = self._adapters.prepare(digest)
+            readiness = self._adapters.prepare(digest, spared)
             if readiness is Readiness.LOADING:
                 continue
             for call_id in self._pending_loads.pop(digest):

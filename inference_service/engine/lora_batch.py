@@ -1,7 +1,5 @@
 """Groups the tokens of a step by adapter, in the form the kernels read."""
 
-from collections.abc import Sequence as Series
-
 import torch
 
 from inference_service.engine.adapter_cache import ResidentAdapter
@@ -9,19 +7,29 @@ from kernels.layouts import LoraPlan, make_tiles
 
 
 class LoraPlanner:
-    """Builds a step's plan. The tables of a set of adapters are kept while the set stays."""
+    """Builds a step's plan; keeps it while steps look alike, as they do when all sequences decode.
+
+    The tables of a set of adapters are kept as long as the set stays.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._spans: list[tuple[ResidentAdapter | None, int]] = []
+        self._plan: LoraPlan | None = None
         self._adapters: tuple[ResidentAdapter, ...] = ()
         self._descriptors = torch.empty(0)
         self._chunk_offsets = torch.empty(0)
 
-    def plan(self, spans: Series[tuple[ResidentAdapter | None, int]]) -> LoraPlan | None:
+    def plan(self, spans: list[tuple[ResidentAdapter | None, int]]) -> LoraPlan | None:
         """`spans` are the step's runs of tokens, in order, with their adapter (None: base only).
 
         Returns None when no token has an adapter.
         """
+        if spans != self._spans:
+            self._spans, self._plan = spans, self._make_plan(spans)
+        return self._plan
+
+    def _make_plan(self, spans: list[tuple[ResidentAdapter | None, int]]) -> LoraPlan | None:
         rows: dict[str, list[int]] = {}
         adapters: dict[str, ResidentAdapter] = {}
         start = 0
@@ -46,9 +54,7 @@ class LoraPlanner:
 
     def _select(self, adapters: tuple[ResidentAdapter, ...]) -> None:
         """Concatenates the tables of `adapters`, moving each one's chunks behind those before."""
-        if len(adapters) == len(self._adapters) and all(
-            new is old for new, old in zip(adapters, self._adapters, strict=True)
-        ):
+        if adapters == self._adapters:
             return
         descriptors = torch.stack([adapter.descriptors for adapter in adapters])
         first = 0

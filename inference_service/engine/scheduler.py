@@ -76,11 +76,7 @@ class Scheduler:
 
     def remove_failed(self) -> list[Sequence]:
         """Takes out the waiting sequences whose adapter cannot be loaded."""
-        failed = [
-            s
-            for s in self._waiting
-            if s.adapter_digest and self._adapters.prepare(s.adapter_digest) is Readiness.FAILED
-        ]
+        failed = [s for s in self._waiting if self._adapters.has_failed(s.adapter_digest)]
         self._waiting = deque(s for s in self._waiting if s not in failed)
         return failed
 

@@ -1,5 +1,6 @@
 """The engine under pressure: preemption, eviction, aborts, refusals; pages always add up."""
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -45,6 +46,7 @@ def stats_of(engine: Engine) -> EngineStats:
 def load(engine: Engine, digest: str, path: Path) -> Reply:
     replies = engine.handle(Load(1, digest, str(path)))
     while not replies:
+        time.sleep(0.001)  # the loader is another thread
         replies = engine.step()
     return replies[0]
 
