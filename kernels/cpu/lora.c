@@ -15,26 +15,30 @@ typedef struct {
     int32_t rank, first;
 } Descriptor;
 
-// shrunk[j] = x . a[j] for the rows of one chunk of A.
-DISPATCHED static void shrink_chunk(float *shrunk, const scalar *x, const scalar *a, int num_rows,
-                                    int64_t width) {
+// shrunk[j] = x . a[j] for the rows of one chunk of A, and the same for a second row of x.
+DISPATCHED static void shrink_pair(float *shrunk, float *shrunk2, const scalar *x,
+                                   const scalar *x2, const scalar *a, int num_rows,
+                                   int64_t width) {
     int j = 0;
     for (; j + 4 <= num_rows; j += 4) {
         const scalar *a0 = a + j * width, *a1 = a0 + width, *a2 = a1 + width, *a3 = a2 + width;
-        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        float s0 = 0, s1 = 0, s2 = 0, s3 = 0, t0 = 0, t1 = 0, t2 = 0, t3 = 0;
         for (int64_t i = 0; i < width; i++) {
-            float value = load(x[i]);
-            s0 += value * load(a0[i]);
-            s1 += value * load(a1[i]);
-            s2 += value * load(a2[i]);
-            s3 += value * load(a3[i]);
+            float v0 = load(a0[i]), v1 = load(a1[i]), v2 = load(a2[i]), v3 = load(a3[i]);
+            float s = load(x[i]), t = load(x2[i]);
+            s0 += s * v0, s1 += s * v1, s2 += s * v2, s3 += s * v3;
+            t0 += t * v0, t1 += t * v1, t2 += t * v2, t3 += t * v3;
         }
         shrunk[j] = s0, shrunk[j + 1] = s1, shrunk[j + 2] = s2, shrunk[j + 3] = s3;
+        shrunk2[j] = t0, shrunk2[j + 1] = t1, shrunk2[j + 2] = t2, shrunk2[j + 3] = t3;
     }
     for (; j < num_rows; j++) {
-        float sum = 0;
-        for (int64_t i = 0; i < width; i++) sum += load(x[i]) * load(a[j * width + i]);
-        shrunk[j] = sum;
+        float s = 0, t = 0;
+        for (int64_t i = 0; i < width; i++) {
+            float value = load(a[j * width + i]);
+            s += load(x[i]) * value, t += load(x2[i]) * value;
+        }
+        shrunk[j] = s, shrunk2[j] = t;
     }
 }
 
@@ -98,11 +102,6 @@ static float *shrunk_row(const Work *work, int row, int slice) {
     return work->plan->shrunk + index * work->plan->max_rank;
 }
 
-static void prefetch(const scalar *values, int64_t count) {
-    for (int64_t i = 0; i < count; i += 64 / (int)sizeof(scalar))
-        __builtin_prefetch(values + i, 0, 2);
-}
-
 static void shrink(const Work *work, Tile tile, int slice, int chunk) {
     const Plan *plan = work->plan;
     Descriptor part = descriptor(work, tile, slice);
@@ -110,12 +109,14 @@ static void shrink(const Work *work, Tile tile, int slice, int chunk) {
     if (begin >= part.rank) return;
     int num_rows = part.rank - begin < CHUNK_ROWS ? part.rank - begin : CHUNK_ROWS;
     const int64_t *offsets = plan->chunk_offsets + part.first + chunk;
-    // The chunk of B is on its way while the one of A is worked on.
-    prefetch(plan->arena + offsets[(part.rank + CHUNK_ROWS - 1) / CHUNK_ROWS],
-             (int64_t)num_rows * work->slices[slice].out_features);
-    for (int row = tile.start; row < tile.start + tile.count; row++)
-        shrink_chunk(shrunk_row(work, row, slice) + begin, work->x + plan->rows[row] * work->x_stride,
-                     plan->arena + offsets[0], num_rows, work->in_features);
+    int end = tile.start + tile.count;
+    for (int row = tile.start; row < end; row += 2) {
+        int second = row + 1 < end ? row + 1 : row;  // an odd row out is worked on twice
+        shrink_pair(shrunk_row(work, row, slice) + begin, shrunk_row(work, second, slice) + begin,
+                    work->x + plan->rows[row] * work->x_stride,
+                    work->x + plan->rows[second] * work->x_stride, plan->arena + offsets[0],
+                    num_rows, work->in_features);
+    }
 }
 
 static void expand(const Work *work, Tile tile, int slice, int block) {

@@ -14,7 +14,7 @@ MIN_MIXED_RATIO: Final = 0.7
 
 _NUM_LATENCY_REQUESTS: Final = 12
 _NUM_STREAMS: Final = 8
-_NUM_RUNS: Final = 5
+_NUM_RUNS: Final = 7
 _TOKENS_PER_STREAM: Final = 128
 _SUBJECTS: Final = ("bird", "dog", "cat", "fish", "horse", "mouse", "fox", "bear")
 

@@ -1,0 +1,1 @@
+"""Measurements, each run by hand: `python -m benchmarks.<name>`. Figures: docs/performance.md."""
