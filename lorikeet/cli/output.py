@@ -39,9 +39,11 @@ def command() -> str:
     """How to call this command line from here, installed or not."""
     if shutil.which("lorikeet"):
         return "lorikeet"
-    python = Path(sys.executable)
-    here = Path.cwd()
-    return f"{python.relative_to(here) if python.is_relative_to(here) else python} -m lorikeet.cli"
+    python, here = Path(sys.executable), Path.cwd()
+    directory = python.parent.relative_to(here) if python.is_relative_to(here) else python.parent
+    if (python.parent / "lorikeet").exists():
+        return str(directory / "lorikeet")
+    return f"{directory / python.name} -m lorikeet.cli"
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> None:

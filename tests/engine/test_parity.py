@@ -8,69 +8,26 @@ import pytest
 import torch
 
 from inference_service.engine import model_runner
-from inference_service.engine.adapter_cache import AdapterCache, ResidentAdapter
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
-from inference_service.engine.model_runner import ModelRunner, StepInput
-from inference_service.engine.page_image import pack
-from inference_service.engine.page_pool import PagePool, PageUse
-from inference_service.engine.peft_adapter import read_adapter
+from inference_service.engine.model_runner import ModelRunner
+from inference_service.engine.page_pool import PagePool
 from inference_service.engine.request import Load, SamplingOptions, Submit
 from kernels.gpu.ops import TritonKernels
 from kernels.reference import ReferenceKernels
 from kernels.select import Kernels
-from tests.checkpoints import load_reference, write_adapter, write_llama
+from tests.checkpoints import write_adapter, write_llama
 from tests.engine.driver import run_to_end
+from tests.engine.mixed import (
+    BASE,
+    make_resident,
+    mixed_logits,
+    prompt_for,
+    reference_greedy,
+    reference_logits,
+)
 
-BASE = "base"
 MEMORY = 8 << 20
-
-
-def prompt_for(index: int, length: int, vocab_size: int = 97) -> list[int]:
-    generator = torch.Generator().manual_seed(index)
-    return torch.randint(2, vocab_size, (length,), generator=generator).tolist()
-
-
-def make_resident(
-    runner: ModelRunner, pool: PagePool, paths: dict[str, Path]
-) -> dict[str, ResidentAdapter | None]:
-    cache = AdapterCache(pool, runner.arena)
-    spec, layout = runner.spec, runner.layout
-    resident: dict[str, ResidentAdapter | None] = {BASE: None}
-    for name, path in paths.items():
-        matrices = read_adapter(path, spec, 256)
-        image = pack(matrices, spec.num_layers, layout.page_elems, runner.dtype)
-        resident[name] = cache.insert(name, image)
-    return resident
-
-
-def mixed_logits(
-    runner: ModelRunner,
-    adapters: dict[str, ResidentAdapter | None],
-    pool: PagePool,
-    growth: int = 9,
-) -> tuple[dict[str, list[int]], dict[str, torch.Tensor]]:
-    """Prompts, each longer by `growth`, and next-token logits of one prefill that mixes all."""
-    prompts = {name: prompt_for(i, 5 + growth * i) for i, name in enumerate(adapters)}
-    inputs = [
-        StepInput(
-            tokens,
-            0,
-            pool.allocate(runner.layout.num_blocks(len(tokens)), PageUse.KV),
-            adapters[name],
-            True,
-        )
-        for name, tokens in prompts.items()
-    ]
-    logits = runner.run(inputs)
-    return prompts, dict(zip(prompts, logits, strict=True))
-
-
-@torch.inference_mode()
-def reference_logits(model_path: Path, adapter: Path | None, tokens: list[int]) -> torch.Tensor:
-    model = load_reference(model_path, adapter)
-    logits: torch.Tensor = model(torch.tensor([tokens])).logits[0, -1]
-    return logits
 
 
 @pytest.mark.parametrize(
@@ -135,17 +92,6 @@ def test_checkpoint_variants(tmp_path: Path, overrides: dict[str, Any]) -> None:
     for name, path in ((BASE, None), ("adapter", adapter)):
         want = reference_logits(model_path, path, prompts[name])
         torch.testing.assert_close(logits[name], want, rtol=1e-4, atol=1e-4, msg=name)
-
-
-@torch.inference_mode()
-def reference_greedy(
-    model_path: Path, adapter: Path | None, prompt: list[int], num_tokens: int
-) -> list[int]:
-    model = load_reference(model_path, adapter)
-    tokens = list(prompt)
-    for _ in range(num_tokens):
-        tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
-    return tokens[len(prompt) :]
 
 
 @pytest.mark.parametrize("max_num_batched_tokens", [2048, 17], ids=["whole", "chunked"])
