@@ -1,16 +1,17 @@
 """What the registry says of an artifact is checked before anything is fetched."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from inference_service.adapters.artifact import Artifact
+from inference_service.adapters.artifact import ALLOWED_FILES, Artifact
 from lorikeet.rpc.errors import DataLossError
 from tests.inference.artifacts import make_files, make_version
 
 
 @given(st.text(max_size=30) | st.sampled_from(["../x", "/etc/passwd", "a/b", ".", "", "x.bin"]))
 def test_file_names_outside_the_allow_list_are_refused(name: str) -> None:
+    assume(name not in ALLOWED_FILES)
     with pytest.raises(DataLossError):
         Artifact.from_version(make_version({"adapter_config.json": b"{}", name: b"x"}))
 
