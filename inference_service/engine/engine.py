@@ -150,8 +150,22 @@ class Engine:
             chunk.sequence.num_computed += chunk.num_tokens
         if not sampling:
             return []
+        finite = logits.isfinite().all(dim=-1).tolist()
+        outputs = [self._give_up(s) for s, sound in zip(sampling, finite, strict=True) if not sound]
+        if outputs:
+            logits = logits[finite]
+            sampling = [s for s, sound in zip(sampling, finite, strict=True) if sound]
         token_ids = sample(logits, sampling)
-        return [self._advance(s, token) for s, token in zip(sampling, token_ids, strict=True)]
+        outputs += [self._advance(s, token) for s, token in zip(sampling, token_ids, strict=True)]
+        return outputs
+
+    def _give_up(self, sequence: Sequence) -> TokenOutput:
+        """Finite weights can still be so large that they overflow on the way."""
+        self._scheduler.finish(sequence)
+        message = (
+            "the model's output is infinite or not a number: the adapter's weights are too large"
+        )
+        return _refused(sequence, Refusal("OUTPUT_NOT_FINITE", message))
 
     def _step_input(self, chunk: ScheduledChunk) -> StepInput:
         sequence, start = chunk.sequence, chunk.sequence.num_computed

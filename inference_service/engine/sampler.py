@@ -8,12 +8,18 @@ import torch
 
 from inference_service.engine.sequence import Sequence
 
+# Below this temperature nothing but the most likely token has a chance, as in vLLM.
+_GREEDY_BELOW = 1e-5
+
 
 def sample(logits: torch.Tensor, sequences: Series[Sequence]) -> list[int]:
-    """logits [S, vocab] float32, one row per sequence; may be overwritten. Returns S token ids."""
+    """logits [S, vocab] float32, finite, one row per sequence; may be overwritten.
+
+    Returns S token ids.
+    """
     _mask_stops(logits, sequences)
     token_ids: list[int] = logits.argmax(dim=-1).tolist()
-    rows = [row for row, s in enumerate(sequences) if s.sampling.temperature > 0]
+    rows = [row for row, s in enumerate(sequences) if s.sampling.temperature >= _GREEDY_BELOW]
     if rows:
         drawn = _draw(logits[rows], [sequences[row] for row in rows])
         for row, token_id in zip(rows, drawn.tolist(), strict=True):
@@ -35,7 +41,9 @@ def _draw(logits: torch.Tensor, sequences: Series[Sequence]) -> torch.Tensor:
         return torch.tensor(values, device=logits.device).unsqueeze(1)
 
     options = [sequence.sampling for sequence in sequences]
-    scaled = logits / column([option.temperature for option in options])
+    # Relative to the highest, so that a low temperature cannot make two infinities.
+    relative = logits - logits.amax(dim=-1, keepdim=True)
+    scaled = relative / column([option.temperature for option in options])
     ordered, token_ids = scaled.sort(dim=-1, descending=True, stable=True)
     ranks = torch.arange(ordered.shape[1], device=logits.device)
     top_k = column([float(option.top_k or ordered.shape[1]) for option in options])

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
@@ -173,6 +174,26 @@ def test_too_high_a_rank_is_refused(model_path: Path, tmp_path: Path) -> None:
     reply = load(engine, "r9", write_adapter(tmp_path, model_path, 9))
     assert isinstance(reply, Refused)
     assert "rank 9" in reply.message
+
+
+def test_weights_that_overflow_cost_only_their_own_request(
+    model_path: Path, tmp_path: Path, roomy: dict[int, Result]
+) -> None:
+    path = write_adapter(tmp_path, model_path, 4)
+    weights = load_file(path / "adapter_model.safetensors")
+    save_file(
+        {name: tensor * 1e35 for name, tensor in weights.items()},
+        path / "adapter_model.safetensors",
+    )
+    engine = make_engine(model_path, 300)
+    load(engine, "huge", path)
+    sampled = SamplingOptions(temperature=1.0, max_tokens=5)
+    huge = [Submit(100, [5, 6, 7], GREEDY, "huge"), Submit(101, [5, 6, 7], sampled, "huge")]
+    results = run_to_end(engine, [*huge, *submits(8)])
+    for submit in huge:
+        assert results.pop(submit.request_id) == Result([], "", "OUTPUT_NOT_FINITE")
+    assert results == roomy
+    assert stats_of(engine).kv_pages == 0
 
 
 @settings(

@@ -32,6 +32,11 @@ def test_zero_temperature_is_greedy(logits: torch.Tensor) -> None:
     assert set(draw(logits, 5, temperature=0.0)) == {int(logits.argmax())}
 
 
+@pytest.mark.parametrize("temperature", [1e-45, 1e-30, 1e-6, 1e-4])
+def test_tiny_temperatures_are_greedy_too(logits: torch.Tensor, temperature: float) -> None:
+    assert set(draw(logits * 100, 5, temperature=temperature)) == {int(logits.argmax())}
+
+
 def test_frequencies_follow_the_softmax(logits: torch.Tensor) -> None:
     drawn = torch.tensor(draw(logits, 20_000, temperature=1.5, seed=1))
     frequencies = torch.bincount(drawn, minlength=VOCABULARY) / len(drawn)
