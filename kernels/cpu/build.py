@@ -14,10 +14,11 @@ logger = logging.getLogger(__name__)
 
 _SOURCES = ("lora.c", "attention.c", "elementwise.c")
 _FLAGS = (
-    *("-O3", "-std=c11", "-shared", "-fPIC", "-fopenmp", "-fvisibility=hidden"),
+    *("-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
     *(("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()),
 )
+_OPENMP = "-fopenmp"
 _HERE = Path(__file__).parent
 
 
@@ -40,8 +41,14 @@ def load_library(element_type: str) -> ctypes.CDLL:
 def _cache_directory() -> Path:
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     directory = Path(root) / "lorikeet" / "kernels"
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.access(directory, os.W_OK):
+            return directory
+    except OSError as error:
+        logger.warning("cannot keep compiled kernels: %s", error)
+    # Private, so that nobody else can put a library there; compiled again at each start.
+    return Path(tempfile.mkdtemp(prefix="lorikeet-kernels-"))
 
 
 def _digest(flags: list[str]) -> str:
@@ -60,7 +67,17 @@ def _compile(flags: list[str], library: Path) -> None:
         output = Path(directory) / "kernels.so"
         sources = [str(_HERE / name) for name in _SOURCES]
         command = [compiler, *flags, *sources, "-o", str(output), "-lm"]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode != 0:
-            raise CompilerMissingError(f"{' '.join(command)} failed:\n{result.stderr}")
+        if _run([*command, _OPENMP]) is not None:
+            logger.warning("%s has no OpenMP: the kernels will use one thread", compiler)
+            if (problem := _run(command)) is not None:
+                raise CompilerMissingError(f"{' '.join(command)} failed:\n{problem}")
         output.replace(library)  # atomic: another process may be doing the same
+
+
+def _run(command: list[str]) -> str | None:
+    """What a failed command said; None when it succeeded."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    return result.stderr if result.returncode else None

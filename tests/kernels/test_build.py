@@ -1,0 +1,60 @@
+"""Compiling the C kernels where something is missing: it works, or it says what does not."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels.cpu.ops import CpuKernels
+from kernels.reference import ReferenceKernels
+from kernels.select import select_kernels
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def check_kernels(kernels: object) -> None:
+    assert isinstance(kernels, CpuKernels)
+    x = torch.randn(3, 40)
+    torch.testing.assert_close(kernels.silu_mul(x), ReferenceKernels().silu_mul(x))
+
+
+def test_a_second_start_compiles_nothing(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_kernels(select_kernels(CPU, torch.float32))
+    (library,) = (empty_cache / "lorikeet" / "kernels").iterdir()
+    assert library.name.startswith("float32-")
+    monkeypatch.setenv("CC", "/does/not/exist")
+    check_kernels(select_kernels(CPU, torch.float32))
+
+
+def test_without_openmp_the_kernels_use_one_thread(
+    empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec cc "$@"\n')
+    compiler.chmod(0o700)
+    monkeypatch.setenv("CC", str(compiler))
+    check_kernels(select_kernels(CPU, torch.float32))
+
+
+def test_a_home_that_cannot_be_written_to_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    check_kernels(select_kernels(CPU, torch.float32))
+
+
+def test_without_a_compiler_the_reference_runs_and_says_so(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CC", "/does/not/exist")
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(select_kernels(CPU, torch.float32), ReferenceKernels)
+    assert "slow reference" in caplog.text
+    assert "/does/not/exist" in caplog.text
