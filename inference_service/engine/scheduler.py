@@ -1,11 +1,11 @@
 """Continuous batching: which tokens of which sequences run in the next step. No torch here."""
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from inference_service.engine.adapter_manager import AdapterManager, Readiness
 from inference_service.engine.block_manager import BlockManager
+from inference_service.engine.fair_queue import OUTPUT_COST, PROMPT_COST, FairQueue
 from inference_service.engine.sequence import Sequence
 
 
@@ -23,7 +23,7 @@ class ScheduledChunk:
 
 
 class Scheduler:
-    """First come, first served. Decodes go before prefills; long prompts are cut into chunks.
+    """Admits in the order of a FairQueue. Decodes go before prefills; long prompts are cut up.
 
     A sequence whose adapter is still loading is passed over; one whose adapter is loaded and only
     lacks pages holds back all behind it, so that its pages cannot be taken for ever.
@@ -39,7 +39,7 @@ class Scheduler:
         self._blocks, self._adapters = blocks, adapters
         self._max_num_seqs = max_num_seqs
         self._max_num_batched_tokens = max_num_batched_tokens
-        self._waiting: deque[Sequence] = deque()
+        self._waiting = FairQueue()
         self._running: list[Sequence] = []
 
     @property
@@ -59,7 +59,7 @@ class Scheduler:
         return sum(s.adapter_digest == digest for s in (*self._waiting, *self._running))
 
     def add(self, sequence: Sequence) -> None:
-        self._waiting.append(sequence)
+        self._waiting.add(sequence)
 
     def abort(self, request_id: int) -> None:
         """Frees everything of a sequence; one that has already ended is no error."""
@@ -67,7 +67,10 @@ class Scheduler:
             if sequence.request_id == request_id:
                 self.finish(sequence)
                 return
-        self._waiting = deque(s for s in self._waiting if s.request_id != request_id)
+        for sequence in self._waiting:
+            if sequence.request_id == request_id:
+                self._waiting.remove(sequence)
+                return
 
     def finish(self, sequence: Sequence) -> None:
         """Frees the pages of a running sequence and lets go of its adapter."""
@@ -77,7 +80,8 @@ class Scheduler:
     def remove_failed(self) -> list[Sequence]:
         """Takes out the waiting sequences whose adapter cannot be loaded."""
         failed = [s for s in self._waiting if self._adapters.has_failed(s.adapter_digest)]
-        self._waiting = deque(s for s in self._waiting if s not in failed)
+        for sequence in failed:
+            self._waiting.remove(sequence)
         return failed
 
     def schedule(self) -> list[ScheduledChunk]:
@@ -90,7 +94,7 @@ class Scheduler:
             if num_tokens == 0 or sequence not in self._running:
                 continue  # no budget left, or preempted a moment ago
             if self._extend(sequence, num_tokens, chunks):
-                chunks.append(ScheduledChunk(sequence, num_tokens))
+                chunks.append(self._charged(ScheduledChunk(sequence, num_tokens)))
                 budget -= num_tokens
         if self.num_waiting > num_waiting:
             return chunks  # admitting right after a preemption would only take turns at it
@@ -98,7 +102,7 @@ class Scheduler:
             num_tokens = min(sequence.num_uncomputed, budget)
             if num_tokens == 0 or not self._start(sequence, num_tokens):
                 break
-            chunks.append(ScheduledChunk(sequence, num_tokens))
+            chunks.append(self._charged(ScheduledChunk(sequence, num_tokens)))
             budget -= num_tokens
         return chunks
 
@@ -125,11 +129,11 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.finish(sequence)
         sequence.num_computed = 0
-        self._waiting.appendleft(sequence)
+        self._waiting.add_first(sequence)
 
     def _admit(self) -> Iterator[Sequence]:
         """Waiting sequences, in order, whose adapter is resident."""
-        for sequence in tuple(self._waiting):
+        for sequence in self._waiting.in_order():
             if len(self._running) >= self._max_num_seqs:
                 return
             if sequence.adapter_digest:
@@ -152,6 +156,18 @@ class Scheduler:
         self._waiting.remove(sequence)
         self._running.append(sequence)
         return True
+
+    def _charged(self, chunk: ScheduledChunk) -> ScheduledChunk:
+        """Charges a chunk to its tenant, but for tokens recomputed after a preemption."""
+        sequence = chunk.sequence
+        end = sequence.num_computed + chunk.num_tokens
+        start = max(sequence.num_computed, sequence.num_charged)
+        num_prompt = max(0, min(end, sequence.num_prompt) - start)
+        num_output = max(0, end - start - num_prompt)
+        cost = PROMPT_COST * num_prompt + OUTPUT_COST * num_output
+        self._waiting.charge(sequence.tenant, cost)
+        sequence.num_charged = max(sequence.num_charged, end)
+        return chunk
 
     def _release(self, sequence: Sequence) -> None:
         self._blocks.release(sequence.request_id)

@@ -10,7 +10,7 @@ class Sequence:
     """Prompt and output tokens, and how many of them have their KV in the arena.
 
     Owned by the scheduler. After a preemption `num_computed` is 0 again and the output tokens are
-    recomputed as if they were prompt.
+    recomputed as if they were prompt; `num_charged`, how many its tenant was charged for, stays.
     """
 
     request_id: int
@@ -20,6 +20,7 @@ class Sequence:
     adapter_digest: str
     tenant: str
     num_computed: int = 0
+    num_charged: int = 0
     stop_token_ids: frozenset[int] = field(default_factory=frozenset)
 
     @classmethod
