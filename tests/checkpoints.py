@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TINY: dict[str, Any] = {
@@ -22,13 +22,17 @@ TINY: dict[str, Any] = {
 }
 
 
-def write_llama(directory: Path, seed: int = 0, **overrides: Any) -> Path:
-    """A random Llama checkpoint, saved by transformers."""
+def write_checkpoint(
+    directory: Path, seed: int = 0, family: str = "llama", **overrides: Any
+) -> Path:
+    """A random checkpoint of a family, saved by transformers."""
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(**{**TINY, **overrides}))
-    for parameter in model.parameters():  # sharp enough that greedy choices are not near ties
+    config = AutoConfig.for_model(family, **{**TINY, **overrides})
+    model = AutoModelForCausalLM.from_config(config)
+    for name, parameter in model.named_parameters():
+        # Sharp enough that greedy choices are not near ties.
         parameter.data.normal_(0, 0.2 if parameter.dim() > 1 else 0.02)
-        if parameter.dim() == 1:
+        if name.endswith("norm.weight"):
             parameter.data.add_(1.0)
     model.save_pretrained(directory)
     return directory
@@ -41,7 +45,7 @@ def write_adapter(
     torch.manual_seed(seed)
     settings: dict[str, Any] = {"target_modules": ALL_MODULES, "lora_alpha": 2 * rank}
     config = LoraConfig(r=rank, task_type="CAUSAL_LM", **{**settings, **overrides})
-    model = get_peft_model(LlamaForCausalLM.from_pretrained(model_path), config)
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_path), config)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # PEFT starts it at zero: an adapter that changes nothing
             parameter.data.normal_(0, 0.2 / rank**0.5)
@@ -52,7 +56,7 @@ def write_adapter(
 @functools.cache
 def load_reference(model_path: Path, adapter_path: Path | None) -> torch.nn.Module:
     """transformers, with the adapter through PEFT if there is one. Kept: do not change it."""
-    model: torch.nn.Module = LlamaForCausalLM.from_pretrained(model_path, dtype=torch.float32)
+    model: torch.nn.Module = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.float32)
     if adapter_path is not None:
         model = PeftModel.from_pretrained(model, adapter_path)
     return model.eval()

@@ -7,7 +7,7 @@ from typing import Any
 
 from inference_service.models.spec import DecoderSpec, RopeSpec, UnsupportedModelError
 
-_FAMILIES = ("llama", "mistral")
+_FAMILIES = ("llama", "mistral", "qwen2")
 
 
 def read_spec(model_path: Path) -> DecoderSpec:
@@ -37,7 +37,8 @@ def make_spec(config: Mapping[str, Any]) -> DecoderSpec:
             rms_norm_epsilon=config.get("rms_norm_eps", 1e-6),
             rope=_rope(config),
             tie_word_embeddings=config.get("tie_word_embeddings", False),
-            attention_bias=config.get("attention_bias", False),
+            qkv_bias=config["model_type"] == "qwen2" or config.get("attention_bias", False),
+            output_bias=config.get("attention_bias", False),
             mlp_bias=config.get("mlp_bias", False),
             dtype=config.get("dtype") or config.get("torch_dtype") or "float32",
         )
@@ -50,9 +51,17 @@ def _check_family(config: Mapping[str, Any]) -> None:
     _expect(config, "hidden_act", ("silu", None))
     _expect(config, "pretraining_tp", (1, None))
     _expect(config, "quantization_config", (None,))
-    window = config.get("sliding_window")
+    _check_full_attention(config)
+
+
+def _check_full_attention(config: Mapping[str, Any]) -> None:
+    """A sliding window is no obstacle when it is switched off or as long as the context."""
+    window = config.get("sliding_window") if config.get("use_sliding_window", True) else None
     if window is not None and window < config.get("max_position_embeddings", 0):
         raise UnsupportedModelError(f"config.json: sliding_window {window} is not supported")
+    unsupported = set(config.get("layer_types") or ()) - {"full_attention"}
+    if unsupported and window is not None:
+        raise UnsupportedModelError(f"config.json: layer_types {sorted(unsupported)} unsupported")
 
 
 def _expect(config: Mapping[str, Any], field: str, supported: tuple[Any, ...]) -> None:

@@ -133,12 +133,11 @@ def _layer(checkpoint: _Checkpoint, spec: DecoderSpec, index: int) -> LayerWeigh
     hidden, wide = spec.hidden_size, spec.intermediate_size
     qkv = {"q_proj": spec.query_size, "k_proj": spec.kv_size, "v_proj": spec.kv_size}
     gate_up = {"gate_proj": wide, "up_proj": wide}
-    bias, mlp_bias = spec.attention_bias, spec.mlp_bias
     return LayerWeights(
         input_norm=checkpoint.take(prefix + "input_layernorm.weight", hidden),
-        qkv=checkpoint.fuse(attention, qkv, hidden, bias),
-        o=checkpoint.fuse(attention, {"o_proj": hidden}, spec.query_size, bias),
+        qkv=checkpoint.fuse(attention, qkv, hidden, spec.qkv_bias),
+        o=checkpoint.fuse(attention, {"o_proj": hidden}, spec.query_size, spec.output_bias),
         mlp_norm=checkpoint.take(prefix + "post_attention_layernorm.weight", hidden),
-        gate_up=checkpoint.fuse(mlp, gate_up, hidden, mlp_bias),
-        down=checkpoint.fuse(mlp, {"down_proj": hidden}, wide, mlp_bias),
+        gate_up=checkpoint.fuse(mlp, gate_up, hidden, spec.mlp_bias),
+        down=checkpoint.fuse(mlp, {"down_proj": hidden}, wide, spec.mlp_bias),
     )

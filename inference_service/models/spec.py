@@ -37,7 +37,8 @@ class DecoderSpec:
     rms_norm_epsilon: float
     rope: RopeSpec
     tie_word_embeddings: bool
-    attention_bias: bool
+    qkv_bias: bool
+    output_bias: bool
     mlp_bias: bool
     dtype: str
 

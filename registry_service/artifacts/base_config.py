@@ -12,7 +12,11 @@ MAX_CONFIG_BYTES = 1024 * 1024
 _MAX_LAYERS = 1024
 _MAX_DIMENSION = 2**24
 # Families whose decoder layers carry the same seven projections under the same names.
-_ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+_ARCHITECTURES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+}
 _REQUIRED = (
     "hidden_size",
     "intermediate_size",

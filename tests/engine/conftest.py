@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints import write_adapter, write_llama
+from tests.checkpoints import write_adapter, write_checkpoint
 
 RANKS = {"r1": 1, "r3": 3, "r12": 12, "r33": 33, "r64": 64}
 
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_llama(tmp_path_factory.mktemp("model"))
+    return write_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")

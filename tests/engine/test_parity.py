@@ -13,10 +13,12 @@ from inference_service.engine.engine import Engine
 from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_pool import PagePool
 from inference_service.engine.request import Load, SamplingOptions, Submit
+from inference_service.models.families import make_spec
+from inference_service.models.spec import UnsupportedModelError
 from kernels.gpu.ops import TritonKernels
 from kernels.reference import ReferenceKernels
 from kernels.select import Kernels
-from tests.checkpoints import write_adapter, write_llama
+from tests.checkpoints import write_adapter, write_checkpoint
 from tests.engine.driver import run_to_end
 from tests.engine.mixed import (
     BASE,
@@ -68,6 +70,9 @@ def test_logits_of_a_mixed_batch_equal_peft(
         {"tie_word_embeddings": True},
         {"attention_bias": True, "mlp_bias": True},
         {"num_key_value_heads": 4, "head_dim": 24},
+        {"family": "mistral", "sliding_window": None, "head_dim": 16},
+        {"family": "qwen2"},
+        {"family": "qwen2", "sliding_window": 32, "use_sliding_window": False},
         {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}},
         {
             "rope_parameters": {
@@ -83,7 +88,7 @@ def test_logits_of_a_mixed_batch_equal_peft(
     ids=lambda overrides: ",".join(overrides),
 )
 def test_checkpoint_variants(tmp_path: Path, overrides: dict[str, Any]) -> None:
-    model_path = write_llama(tmp_path / "model", **overrides)
+    model_path = write_checkpoint(tmp_path / "model", **overrides)
     adapter = write_adapter(tmp_path / "adapter", model_path, 5)
     runner = ModelRunner(EngineConfig(str(model_path), dtype="float32", memory_bytes=MEMORY))
     pool = PagePool(runner.arena.shape[0])
@@ -130,3 +135,23 @@ def test_an_adapter_config_is_not_ignored(adapter_paths: dict[str, Path]) -> Non
     assert patterns["alpha_pattern"]
     rslora = json.loads((adapter_paths["rslora"] / "adapter_config.json").read_text())
     assert rslora["use_rslora"] is True
+
+
+@pytest.mark.parametrize(
+    ("overrides", "field"),
+    [
+        ({"model_type": "gpt2"}, "model_type"),
+        ({"hidden_act": "gelu"}, "hidden_act"),
+        ({"sliding_window": 32}, "sliding_window"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"num_hidden_layers": None}, "num_hidden_layers"),
+    ],
+)
+def test_what_would_be_computed_wrongly_is_refused(
+    model_path: Path, overrides: dict[str, Any], field: str
+) -> None:
+    config = json.loads((model_path / "config.json").read_text()) | overrides
+    config = {key: value for key, value in config.items() if value is not None}
+    with pytest.raises(UnsupportedModelError, match=field):
+        make_spec(config)

@@ -19,7 +19,7 @@ from grpc import aio
 
 from lorikeet.rpc.errors import LorikeetError, UnavailableError
 from protos import inference_pb2 as pb
-from tests.checkpoints import write_adapter, write_llama
+from tests.checkpoints import write_adapter, write_checkpoint
 from tests.inference.tokenizer_files import write_model
 from tests.inference.world import BASE_MODEL, User
 from tests.registry.support import (
@@ -116,7 +116,7 @@ async def launch_inference(root: Path, registry: Service, **options: str) -> Ser
 async def both(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Both]:
     root = tmp_path_factory.mktemp("processes")
     write_model(root / "model")
-    write_llama(root / "model", vocab_size=600)
+    write_checkpoint(root / "model", vocab_size=600)
     registry = await launch("registry_service", root, "--data-dir", str(root / "registry"))
     key = await fill(registry, root)
     inference = await launch_inference(root, registry)

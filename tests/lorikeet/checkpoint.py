@@ -7,7 +7,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from tests.checkpoints import write_llama
+from tests import checkpoints
 
 MAX_MODEL_LEN = 8192  # long enough that a stream still runs when its server is killed
 _VOCAB_SIZE = 320
@@ -33,4 +33,6 @@ def write_checkpoint(directory: Path) -> Path:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>")
     fast.chat_template = _CHAT_TEMPLATE
     fast.save_pretrained(directory)
-    return write_llama(directory, vocab_size=fast.vocab_size, max_position_embeddings=MAX_MODEL_LEN)
+    return checkpoints.write_checkpoint(
+        directory, vocab_size=fast.vocab_size, max_position_embeddings=MAX_MODEL_LEN
+    )
