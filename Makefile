@@ -12,7 +12,6 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 HAS_GPU := $(shell nvidia-smi -L 2>/dev/null)
 TORCH_INDEX := $(if $(HAS_GPU),,$(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)))
-PACKAGES := lorikeet registry_service inference_service kernels migrations examples tests
 
 .PHONY: demo serve evaluate test lint protos protos-check format install install-dev clean
 

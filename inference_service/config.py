@@ -41,7 +41,9 @@ class Settings(BaseSettings):
     max_num_seqs: Annotated[int, Field(ge=1)] = 64
     max_num_batched_tokens: Annotated[int, Field(ge=16)] = 2048
     max_lora_rank: Annotated[int, Field(ge=1)] = 256
-    num_threads: Annotated[int, Field(ge=0, description="0: torch decides")] = 0
+    num_threads: Annotated[
+        int, Field(ge=0, description="0: one for a small model, else torch's choice")
+    ] = 0
 
     adapter_disk_budget: Annotated[ByteSize, Field(description="of adapters on disk")] = ByteSize(
         8 << 30

@@ -21,10 +21,6 @@ class AdapterLoader:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="adapter-loader")
         self._loading: dict[str, Future[PageImage]] = {}
 
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._loading)
-
     def start(self, digest: str, path: Path) -> None:
         if digest not in self._loading:
             self._loading[digest] = self._executor.submit(self._load, path)

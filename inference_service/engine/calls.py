@@ -5,8 +5,6 @@ import itertools
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
-import msgspec
-
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
 from inference_service.engine.request import (
     Abort,
@@ -91,7 +89,7 @@ class EngineCalls:
                 Submit(request_id, prompt_token_ids, sampling, adapter_digest, tenant)
             )
             while not ended:
-                output = await _next_output(queue)
+                output = await queue.get()
                 ended = isinstance(output, Exception) or output.is_last
                 if isinstance(output, Exception):
                     raise output
@@ -141,15 +139,3 @@ class EngineCalls:
     def _check_open(self) -> None:
         if self._closed_by is not None:
             raise type(self._closed_by)(*self._closed_by.args)
-
-
-async def _next_output(queue: asyncio.Queue[TokenOutput | Exception]) -> TokenOutput | Exception:
-    """What comes next, with all that is queued behind it: who lags gets larger pieces."""
-    output = await queue.get()
-    while isinstance(output, TokenOutput) and not output.is_last and not queue.empty():
-        following = queue.get_nowait()
-        if isinstance(following, Exception):
-            return following
-        token_ids = output.token_ids + following.token_ids
-        output = msgspec.structs.replace(following, token_ids=token_ids)
-    return output

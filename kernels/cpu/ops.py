@@ -24,12 +24,12 @@ class _Plan(ctypes.Structure):
 
 class _Cache(ctypes.Structure):
     _fields_ = [
-        *((name, t) for name, t in (("arena", _POINTER), ("page_elems", _LONG))),
-        ("layer_offset", _LONG),
+        ("arena", _POINTER),
+        *((name, _LONG) for name in ("page_elems", "layer_offset")),
         *((name, _POINTER) for name in ("positions", "sequence", "block_tables")),
         ("table_stride", _LONG),
-        *((name, _INT) for name in ("num_tokens", "num_q_heads", "num_kv_heads")),
-        *((name, _INT) for name in ("head_dim", "block_tokens")),
+        *((name, _INT) for name in ("num_tokens", "num_q_heads", "num_kv_heads", "head_dim")),
+        ("block_tokens", _INT),
     ]
 
 
@@ -56,7 +56,7 @@ class CpuKernels:
             function = getattr(library, name)
             function.argtypes, function.restype = argtypes, None
         self._library = library
-        self._prepared = _PreparedPlan()
+        self._prepared: _PreparedPlan | None = None
 
     def rms_norm(
         self,
@@ -123,12 +123,13 @@ class CpuKernels:
         site: LoraSite,
         layer: int,
     ) -> None:
-        if plan is not self._prepared.plan:
-            self._prepared = _PreparedPlan(plan, arena)
+        prepared = self._prepared
+        if prepared is None or prepared.plan is not plan:
+            prepared = self._prepared = _PreparedPlan(plan, arena)
         num_slices = len(site.slices)
-        work = self._prepared.num_elements * (site.in_features + site.widest_slice) * num_slices
+        work = prepared.num_elements * (site.in_features + site.widest_slice) * num_slices
         self._library.lora_apply(
-            *(self._prepared.address, site.table.data_ptr(), num_slices),
+            *(prepared.address, site.table.data_ptr(), num_slices),
             *(site.in_features, site.widest_slice, layer),
             *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0)),
             work >= _PARALLEL_WORK,
@@ -138,10 +139,8 @@ class CpuKernels:
 class _PreparedPlan:
     """A plan in the form of lora.c, made once for the many calls of a step."""
 
-    def __init__(self, plan: LoraPlan | None = None, arena: torch.Tensor | None = None) -> None:
+    def __init__(self, plan: LoraPlan, arena: torch.Tensor) -> None:
         self.plan = plan
-        if plan is None or arena is None:
-            return
         self.num_elements = plan.rows.shape[0] * plan.max_rank
         self._shrunk = torch.empty(self.num_elements * _MAX_SLICES, dtype=torch.float32)
         _, num_layers, num_modules, _ = plan.descriptors.shape

@@ -64,7 +64,6 @@ class ScriptedEngine:
         self.steps: list[Step] = steps_of([70, 71, 72])
         self.calls: list[ScriptedCall] = []
         self.paths: dict[str, Path] = {}
-        self.num_loads = 0
         self.load_error: Exception | None = None
         self.load_seconds = 0.0
         self.start_error: Exception | None = None
@@ -83,7 +82,7 @@ class ScriptedEngine:
         """As new, but for the adapters it knows."""
         self.steps = steps
         self.calls.clear()
-        self.num_loads, self.load_error, self.load_seconds = 0, None, 0.0
+        self.load_error, self.load_seconds = None, 0.0
         if not self.is_alive:
             self.restart()
 
@@ -116,7 +115,6 @@ class ScriptedEngine:
             call.closed = True
 
     async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
-        self.num_loads += 1
         await self._wait(self.load_seconds)
         if self.load_error:
             raise self.load_error

@@ -22,8 +22,6 @@ from tests.registry.support import (
     publish,
 )
 
-DEFAULT_SAMPLING = "adapter.profile.default_sampling"
-
 
 async def pages(client: Client, method: str, request: Any, field: str) -> list[list[Any]]:
     """Every page of a listing."""
