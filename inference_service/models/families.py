@@ -8,6 +8,7 @@ from typing import Any
 from inference_service.models.spec import DecoderSpec, RopeSpec, UnsupportedModelError
 
 _FAMILIES = ("llama", "mistral", "qwen2")
+_MAX_HEAD_DIM = 256  # the CPU's attention keeps one head on its stack
 
 
 def read_spec(model_path: Path) -> DecoderSpec:
@@ -25,7 +26,7 @@ def make_spec(config: Mapping[str, Any]) -> DecoderSpec:
     _check_family(config)
     try:
         num_heads = config["num_attention_heads"]
-        return DecoderSpec(
+        spec = DecoderSpec(
             hidden_size=config["hidden_size"],
             intermediate_size=config["intermediate_size"],
             num_layers=config["num_hidden_layers"],
@@ -44,6 +45,11 @@ def make_spec(config: Mapping[str, Any]) -> DecoderSpec:
         )
     except KeyError as error:
         raise UnsupportedModelError(f"config.json has no field {error}") from error
+    if spec.head_dim % 2 or spec.head_dim > _MAX_HEAD_DIM:
+        raise UnsupportedModelError(
+            f"config.json: head_dim {spec.head_dim} is not an even number up to {_MAX_HEAD_DIM}"
+        )
+    return spec
 
 
 def _check_family(config: Mapping[str, Any]) -> None:

@@ -146,6 +146,8 @@ def test_an_adapter_config_is_not_ignored(adapter_paths: dict[str, Path]) -> Non
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "rope_type"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"num_hidden_layers": None}, "num_hidden_layers"),
+        ({"head_dim": 15}, "head_dim"),
+        ({"head_dim": 320}, "head_dim"),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(
