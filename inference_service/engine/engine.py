@@ -10,7 +10,7 @@ from inference_service.engine.adapter_loader import AdapterLoader
 from inference_service.engine.adapter_manager import AdapterManager, Readiness, Refusal
 from inference_service.engine.block_manager import BlockManager
 from inference_service.engine.config import EngineConfig
-from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.request import (
     Abort,
@@ -25,13 +25,12 @@ from inference_service.engine.request import (
     Reply,
     StepOutput,
     Submit,
-    TokenOutput,
     Unload,
     Unloaded,
 )
-from inference_service.engine.sampler import sample
-from inference_service.engine.scheduler import ScheduledChunk, Scheduler
+from inference_service.engine.scheduler import Scheduler
 from inference_service.engine.sequence import Sequence
+from inference_service.engine.step_runner import StepRunner, refused
 
 # Below this, handing work to other threads costs more than they save (docs/performance.md), and
 # they are better left to the front end.
@@ -57,8 +56,8 @@ class Engine:
         self._scheduler = Scheduler(
             self._blocks, self._adapters, config.max_num_seqs, config.max_num_batched_tokens
         )
+        self._steps = StepRunner(self._runner, self._blocks, self._cache, self._scheduler)
         self._pending_loads: defaultdict[str, list[int]] = defaultdict(list)
-        self._num_steps = 0
 
     @property
     def info(self) -> EngineInfo:
@@ -101,20 +100,20 @@ class Engine:
     @property
     def num_steps(self) -> int:
         """Batches run so far."""
-        return self._num_steps
+        return self._steps.num_steps
 
     def step(self) -> list[Reply]:
         """Runs one batch, if there is one."""
         self._adapters.collect()
         replies = self._finish_loads()
         outputs = [
-            _refused(sequence, self._adapters.refusal(sequence.adapter_digest))
+            refused(sequence, self._adapters.refusal(sequence.adapter_digest))
             for sequence in self._scheduler.remove_failed()
         ]
         chunks = self._scheduler.schedule()
         self._adapters.drop_images(self._scheduler.wanted_adapters)
         if chunks:
-            outputs += self._run(chunks)
+            outputs += self._steps.run(chunks)
         if outputs:
             replies.append(StepOutput(outputs))
         return replies
@@ -132,57 +131,14 @@ class Engine:
         sequence, digest = Sequence.from_submit(submit), submit.adapter_digest
         if digest and not self._adapters.knows(digest):
             refusal = Refusal("ADAPTER_UNKNOWN", f"no adapter {digest} was loaded")
-            return [StepOutput([_refused(sequence, refusal)])]
+            return [StepOutput([refused(sequence, refusal)])]
         needed = self._blocks.num_pages(sequence.max_num_tokens)
         needed += self._adapters.num_pages(digest) if digest else 0
         if needed > self._pool.num_pages:
             message = f"the request may need {needed} pages, the arena has {self._pool.num_pages}"
-            return [StepOutput([_refused(sequence, Refusal("OUT_OF_PAGES", message))])]
+            return [StepOutput([refused(sequence, Refusal("OUT_OF_PAGES", message))])]
         self._scheduler.add(sequence)
         return []
-
-    def _run(self, chunks: list[ScheduledChunk]) -> list[TokenOutput]:
-        """Forward pass, sampling, and what each sampled token means for its sequence."""
-        self._num_steps += 1
-        logits = self._runner.run([self._step_input(chunk) for chunk in chunks])
-        sampling = [chunk.sequence for chunk in chunks if chunk.samples]
-        for chunk in chunks:
-            chunk.sequence.num_computed += chunk.num_tokens
-        if not sampling:
-            return []
-        finite = logits.isfinite().all(dim=-1).tolist()
-        outputs = [self._give_up(s) for s, sound in zip(sampling, finite, strict=True) if not sound]
-        if outputs:
-            logits = logits[finite]
-            sampling = [s for s, sound in zip(sampling, finite, strict=True) if sound]
-        token_ids = sample(logits, sampling)
-        outputs += [self._advance(s, token) for s, token in zip(sampling, token_ids, strict=True)]
-        return outputs
-
-    def _give_up(self, sequence: Sequence) -> TokenOutput:
-        """Finite weights can still be so large that they overflow on the way."""
-        self._scheduler.finish(sequence)
-        message = (
-            "the model's output is infinite or not a number: the adapter's weights are too large"
-        )
-        return _refused(sequence, Refusal("OUTPUT_NOT_FINITE", message))
-
-    def _step_input(self, chunk: ScheduledChunk) -> StepInput:
-        sequence, start = chunk.sequence, chunk.sequence.num_computed
-        digest = sequence.adapter_digest
-        return StepInput(
-            token_ids=sequence.token_ids[start : start + chunk.num_tokens],
-            start=start,
-            table=self._blocks.table(sequence.request_id),
-            adapter=self._cache.get(digest) if digest else None,
-            samples=chunk.samples,
-        )
-
-    def _advance(self, sequence: Sequence, token_id: int) -> TokenOutput:
-        finish_reason = sequence.append(token_id)
-        if finish_reason:
-            self._scheduler.finish(sequence)
-        return TokenOutput(sequence.request_id, [token_id], finish_reason)
 
     def _finish_loads(self) -> list[Reply]:
         """Answers the load calls whose adapter is as far as it will get for now."""
@@ -222,7 +178,7 @@ class Engine:
             adapter_pages=pool.num_used(PageUse.ADAPTER),
             num_running=self._scheduler.num_running,
             num_waiting=self._scheduler.num_waiting,
-            num_steps=self._num_steps,
+            num_steps=self.num_steps,
             adapters=[self._residency(digest) for digest in self._adapters.digests],
         )
 
@@ -242,7 +198,3 @@ class Engine:
 def _num_threads(base_weight_bytes: int) -> int:
     """One for a small model, else torch's choice (0)."""
     return 1 if base_weight_bytes < _SMALL_MODEL_BYTES else 0
-
-
-def _refused(sequence: Sequence, refusal: Refusal) -> TokenOutput:
-    return TokenOutput(sequence.request_id, [], refusal=refusal.reason, error=refusal.message)
