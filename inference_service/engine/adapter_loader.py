@@ -42,4 +42,5 @@ class AdapterLoader:
 
     def _load(self, path: Path) -> PageImage:
         matrices = read_adapter(path, self._spec, self._max_rank)
-        return pack(matrices, self._spec.num_layers, self._page_elems, self._dtype)
+        spec = self._spec
+        return pack(matrices, spec.num_layers, len(spec.modules), self._page_elems, self._dtype)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 
 from inference_service.engine.peft_adapter import LoraMatrices
-from inference_service.models.spec import MODULES
 from kernels.layouts import ALIGNMENT, CHUNK_ROWS
 
 
@@ -35,7 +34,11 @@ class PageImage:
 
 
 def pack(
-    matrices: list[LoraMatrices], num_layers: int, page_elems: int, dtype: torch.dtype
+    matrices: list[LoraMatrices],
+    num_layers: int,
+    num_modules: int,
+    page_elems: int,
+    dtype: torch.dtype,
 ) -> PageImage:
     """Cuts every matrix into chunks of at most 16 rank rows; a chunk never straddles a page.
 
@@ -44,7 +47,7 @@ def pack(
 
     The last chunk of a matrix has only the rows it needs: no rank is padded.
     """
-    descriptors = torch.zeros(num_layers, len(MODULES), 2, dtype=torch.int32)
+    descriptors = torch.zeros(num_layers, num_modules, 2, dtype=torch.int32)
     chunks: list[torch.Tensor] = []
     for part in matrices:
         descriptors[part.layer, part.module] = torch.tensor([part.rank, len(chunks)])

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from inference_service.models.spec import MODULES, DecoderSpec
+from inference_service.models.spec import DecoderSpec
 
 _KEY = re.compile(
     r"base_model\.model\.(?P<path>model\.layers\.(?P<layer>\d+)\.(?:self_attn|mlp)"
@@ -26,7 +26,10 @@ class AdapterInvalidError(ValueError):
 
 @dataclass(frozen=True)
 class LoraMatrices:
-    """One adapted module: y += (x A^T) B. a [rank, in]; b [rank, out], transposed and scaled."""
+    """One adapted module: y += (x A^T) B. a [rank, in]; b [rank, out], transposed and scaled.
+
+    `module` counts in DecoderSpec.modules.
+    """
 
     layer: int
     module: int
@@ -48,13 +51,18 @@ def read_adapter(path: Path, spec: DecoderSpec, max_rank: int) -> list[LoraMatri
     pairs: dict[tuple[str, int, str], dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         match = _KEY.fullmatch(name)
-        if match is None or match["module"] not in MODULES:
+        if match is None or not _has_module(spec, match):
             raise AdapterInvalidError(f"tensor {name} has no place in the base model")
         key = (match["path"], int(match["layer"]), match["module"])
         pairs.setdefault(key, {})[match["side"]] = tensor.float()
     if not pairs:
         raise AdapterInvalidError("adapter_model.safetensors holds no LoRA tensor")
     return [_matrices(key, pair, config, spec, max_rank) for key, pair in sorted(pairs.items())]
+
+
+def _has_module(spec: DecoderSpec, match: re.Match[str]) -> bool:
+    module, layer = match["module"], int(match["layer"])
+    return module in spec.modules and spec.module_path(layer, module) == match["path"]
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:
@@ -98,7 +106,7 @@ def _matrices(
     if a.shape != (rank, in_features) or b.shape != (out_features, rank):
         raise AdapterInvalidError(f"{path}: A {list(a.shape)} and B {list(b.shape)} do not fit")
     scaled = b.T.contiguous() * _scaling(config, path, rank)
-    return LoraMatrices(layer, MODULES.index(module), a, scaled)
+    return LoraMatrices(layer, spec.modules.index(module), a, scaled)
 
 
 def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:

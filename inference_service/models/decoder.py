@@ -5,7 +5,7 @@ from torch.nn.functional import embedding, linear
 
 from inference_service.models.loader import DecoderWeights, LayerWeights, Linear
 from inference_service.models.rotary import rotary_table
-from inference_service.models.spec import MODULES, DecoderSpec
+from inference_service.models.spec import DecoderSpec
 from kernels.layouts import KvLayout, LoraPlan, LoraSite, LoraSlice, TokenBatch
 from kernels.select import Kernels
 
@@ -24,10 +24,10 @@ class Decoder:
         self._spec, self._weights, self._kernels, self._layout = spec, weights, kernels, layout
         device = weights.embedding.device
         self._rotary = rotary_table(spec.rope, spec.head_dim, max_len).to(device)
-        self._qkv = _site(spec, device, "q_proj", "k_proj", "v_proj")
-        self._o = _site(spec, device, "o_proj")
-        self._gate_up = _site(spec, device, "gate_proj", "up_proj")
-        self._down = _site(spec, device, "down_proj")
+        self._qkv = _site(spec, device, spec.sites.attention_in)
+        self._o = _site(spec, device, spec.sites.attention_out)
+        self._gate_up = _site(spec, device, spec.sites.mlp_in)
+        self._down = _site(spec, device, spec.sites.mlp_out)
 
     @torch.inference_mode()
     def forward(
@@ -98,10 +98,10 @@ class Decoder:
         return y
 
 
-def _site(spec: DecoderSpec, device: torch.device, *modules: str) -> LoraSite:
+def _site(spec: DecoderSpec, device: torch.device, modules: tuple[str, ...]) -> LoraSite:
     slices, start = [], 0
     for module in modules:
         out_features = spec.module_shape(module)[1]
-        slices.append(LoraSlice(MODULES.index(module), start, out_features))
+        slices.append(LoraSlice(spec.modules.index(module), start, out_features))
         start += out_features
     return LoraSite.make(spec.module_shape(modules[0])[0], tuple(slices), device)

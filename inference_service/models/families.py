@@ -5,9 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inference_service.models.spec import DecoderSpec, RopeSpec, UnsupportedModelError
+from inference_service.models.spec import DecoderSpec, RopeSpec, Sites, UnsupportedModelError
 
 _FAMILIES = ("llama", "mistral", "qwen2")
+_SITES = Sites(
+    attention_in=("q_proj", "k_proj", "v_proj"),
+    attention_out=("o_proj",),
+    mlp_in=("gate_proj", "up_proj"),
+    mlp_out=("down_proj",),
+)
 _MAX_HEAD_DIM = 256  # the CPU's attention keeps one head on its stack
 
 
@@ -41,6 +47,7 @@ def make_spec(config: Mapping[str, Any]) -> DecoderSpec:
             qkv_bias=config["model_type"] == "qwen2" or config.get("attention_bias", False),
             output_bias=config.get("attention_bias", False),
             mlp_bias=config.get("mlp_bias", False),
+            sites=_SITES,
             dtype=config.get("dtype") or config.get("torch_dtype") or "float32",
         )
     except KeyError as error:

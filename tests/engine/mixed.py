@@ -27,7 +27,7 @@ def make_resident(
     resident: dict[str, ResidentAdapter | None] = {BASE: None}
     for name, path in paths.items():
         matrices = read_adapter(path, spec, 256)
-        image = pack(matrices, spec.num_layers, layout.page_elems, runner.dtype)
+        image = pack(matrices, spec.num_layers, len(spec.modules), layout.page_elems, runner.dtype)
         resident[name] = cache.insert(name, image)
     return resident
 

@@ -8,10 +8,10 @@ from inference_service.engine.adapter_cache import AdapterCache
 from inference_service.engine.page_image import pack
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.peft_adapter import LoraMatrices
-from inference_service.models.spec import MODULES
 from kernels.layouts import CHUNK_ROWS
 
 PAGE_ELEMS = 2048
+NUM_MODULES = 7
 
 
 @settings(max_examples=40, deadline=None)
@@ -26,12 +26,12 @@ def test_matrices_survive_packing(ranks: list[int], widths: tuple[int, int], tak
         LoraMatrices(index % 2, index, torch.randn(rank, widths[0]), torch.randn(rank, widths[1]))
         for index, rank in enumerate(ranks)
     ]
-    image = pack(matrices, 2, PAGE_ELEMS, torch.float32)
+    image = pack(matrices, 2, NUM_MODULES, PAGE_ELEMS, torch.float32)
     arena = torch.full((image.num_pages + taken, PAGE_ELEMS), float("nan"))
     pool = PagePool(arena.shape[0])
     pool.allocate(taken, PageUse.KV)
     adapter = AdapterCache(pool, arena).insert("digest", image)
-    assert image.descriptors.shape == (2, len(MODULES), 2)
+    assert image.descriptors.shape == (2, NUM_MODULES, 2)
     for part in matrices:
         rank, first = adapter.descriptors[part.layer, part.module].tolist()
         assert rank == part.rank
@@ -51,7 +51,7 @@ def test_a_small_adapter_costs_what_it_weighs() -> None:
         matrices = [
             LoraMatrices(layer, module, torch.randn(rank, 64), torch.randn(rank, 64))
             for layer in range(8)
-            for module in range(len(MODULES))
+            for module in range(NUM_MODULES)
         ]
-        sizes[rank] = pack(matrices, 8, PAGE_ELEMS, torch.float32).num_pages
+        sizes[rank] = pack(matrices, 8, NUM_MODULES, PAGE_ELEMS, torch.float32).num_pages
     assert sizes[64] == 8 * sizes[8]
