@@ -1,6 +1,7 @@
 """Owns the model and the arena's tensor; turns a schedule into one forward pass."""
 
 from collections.abc import Sequence as Series
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ class StepInput:
         self.samples = samples
 
 
+@dataclass(frozen=True)
+class StepResult:
+    """`logits` [S, vocab] float32: one row per input that samples, in their order. `hidden`
+    [T, hidden size]: every token's, until the next step, for `ModelRunner.logits`."""
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
 class ModelRunner:
     """Raises UnsupportedModelError when the checkpoint is not one it can compute exactly."""
 
@@ -67,20 +77,21 @@ class ModelRunner:
             num_pages, self.layout.page_elems, dtype=self.dtype, device=self.device
         )
 
-    def run(self, inputs: Series[StepInput]) -> torch.Tensor:
-        """Logits [S, vocab] float32, one row per input that samples, in their order."""
+    def run(self, inputs: Series[StepInput]) -> StepResult:
+        """One forward pass; writes the inputs' KV to the arena."""
         token_ids = np.concatenate([step.token_ids for step in inputs]).astype(np.int32)
         lengths = [step.num_tokens for step in inputs]
         last_rows = np.cumsum(lengths) - 1
         sampled = last_rows[[step.samples for step in inputs]]
         plan = self._planner.plan([(step.adapter, step.num_tokens) for step in inputs])
-        return self._decoder.forward(
-            self._on_device(token_ids),
-            self._token_batch(inputs, lengths),
-            self.arena,
-            plan,
-            self._on_device(sampled),
+        hidden = self._decoder.forward(
+            self._on_device(token_ids), self._token_batch(inputs, lengths), self.arena, plan
         )
+        return StepResult(self.logits(hidden[self._on_device(sampled)]), hidden)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [R, vocab] float32 of rows of a step's hidden states."""
+        return self._decoder.logits(hidden)
 
     def _token_batch(self, inputs: Series[StepInput], lengths: list[int]) -> TokenBatch:
         positions = [np.arange(step.start, step.start + step.num_tokens) for step in inputs]

@@ -7,7 +7,8 @@ class SamplingOptions(msgspec.Struct, frozen=True):
     """Checked sampling settings: defaults are applied and ranges hold.
 
     temperature 0 is greedy; top_k 0 means every token; `stop_token_ids` includes the end-of-text
-    tokens unless the caller asked to ignore them.
+    tokens unless the caller asked to ignore them. `logprobs` and `prompt_logprobs`: None for none,
+    else how many of the likeliest tokens to tell besides the token itself.
     """
 
     temperature: float = 1.0
@@ -17,6 +18,13 @@ class SamplingOptions(msgspec.Struct, frozen=True):
     max_tokens: int = 16
     min_tokens: int = 0
     stop_token_ids: tuple[int, ...] = ()
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):

@@ -48,6 +48,11 @@ class Sequence:
         return len(self.token_ids) - self.num_computed
 
     @property
+    def needs_prompt_logits(self) -> bool:
+        """Whether every prompt token is to be run, cached or not, for its logits."""
+        return self.sampling.prompt_logprobs is not None
+
+    @property
     def max_num_tokens(self) -> int:
         """What it can grow to. The last token is never computed, so its KV needs no room."""
         return self.num_prompt + self.sampling.max_tokens - 1

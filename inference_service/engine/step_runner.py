@@ -32,7 +32,7 @@ class StepRunner:
     def run(self, chunks: list[ScheduledChunk]) -> list[TokenOutput]:
         """One step of at least one chunk; the output of every sequence that got a token."""
         self._num_steps += 1
-        logits = self._runner.run([self._step_input(chunk) for chunk in chunks])
+        logits = self._runner.run([self._step_input(chunk) for chunk in chunks]).logits
         sampling = [chunk.sequence for chunk in chunks if chunk.samples]
         for chunk in chunks:
             chunk.sequence.num_computed += chunk.num_tokens

@@ -36,9 +36,8 @@ class Decoder:
         batch: TokenBatch,
         arena: torch.Tensor,
         plan: LoraPlan | None,
-        sampled_rows: torch.Tensor,
     ) -> torch.Tensor:
-        """Logits [S, vocab] float32 of the rows in `sampled_rows` [S].
+        """The last hidden states [T, hidden size], normed: see `logits`.
 
         token_ids [T] int32. Writes the keys and values of all T tokens to their pages in `arena`.
         `plan` is None when every token is for the base model.
@@ -53,7 +52,12 @@ class Decoder:
             hidden = norm(attended, residual, layer.mlp_norm, epsilon)
             transformed = self._mlp(index, layer, hidden, arena, plan)
             hidden = norm(transformed, residual, following[index], epsilon)
-        return linear(hidden[sampled_rows], weights.lm_head).float()
+        return hidden
+
+    @torch.inference_mode()
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Logits [R, vocab] float32 of the hidden states [R, hidden size]."""
+        return linear(hidden, self._weights.lm_head).float()
 
     def _attention(
         self,

@@ -50,7 +50,7 @@ def mixed_logits(
         )
         for name, tokens in prompts.items()
     ]
-    logits = runner.run(inputs)
+    logits = runner.run(inputs).logits
     return prompts, dict(zip(prompts, logits, strict=True))
 
 
