@@ -1,0 +1,135 @@
+"""Copies page images into the arena without stalling what runs there.
+
+    copier = make_page_copier(arena)          # one per arena, used by the engine's thread
+    pages = copier.stage(image.pages)         # on the loader's thread: pinned, where that helps
+    copy = copier.copy(pages, page_ids)       # on the engine's thread: returns at once
+    copy.done()                               # the pages may be used, and evicted
+
+What holds, on a GPU as on a CPU:
+
+- A copy begins after all work queued on the current stream when `copy` was called: kernels of steps
+  already launched read what was in those pages before. So pages may be freed while a step that
+  reads them still runs, and be taken by a copy right away.
+- Work queued after `done()` was true, or after `wait_on_current_stream()`, sees the copied pages.
+- Pages must not be freed before their copy is done: nothing orders two copies, or a copy and a
+  later kernel, other than the two calls above.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+class Copy(Protocol):
+    """A copy on its way."""
+
+    def done(self) -> bool:
+        """Whether the pages have arrived; never waits."""
+
+    def wait_on_current_stream(self) -> None:
+        """Makes later work of the current stream wait for the pages; the host does not wait."""
+
+
+class PageCopier(Protocol):
+    """Moves whole pages [num_pages, page_elems] between host memory and one arena."""
+
+    def stage(self, pages: torch.Tensor) -> torch.Tensor:
+        """The same pages, in memory that a copy need not stage first. Slow; any thread may call."""
+
+    def copy(self, pages: torch.Tensor, page_ids: list[int]) -> Copy:
+        """Begins to copy pages[i], on the host, to arena[page_ids[i]].
+
+        The pages must not change until the copy is done; they are kept alive until then.
+        """
+
+    def read(self, page_ids: list[int]) -> torch.Tensor:
+        """A copy of the arena's pages on the host, after all work queued so far. Waits for it."""
+
+
+def make_page_copier(arena: torch.Tensor) -> PageCopier:
+    """The copier for an arena [num_pages, page_elems]."""
+    return CudaPageCopier(arena) if arena.device.type == "cuda" else HostPageCopier(arena)
+
+
+class HostPageCopier:
+    """For an arena in host memory, where nothing runs beside the caller: a copy is done at once."""
+
+    def __init__(self, arena: torch.Tensor) -> None:
+        self._arena = arena
+
+    def stage(self, pages: torch.Tensor) -> torch.Tensor:
+        return pages
+
+    def copy(self, pages: torch.Tensor, page_ids: list[int]) -> Copy:
+        _copy_runs(self._arena, pages, page_ids)
+        return _FinishedCopy()
+
+    def read(self, page_ids: list[int]) -> torch.Tensor:
+        return self._arena[torch.tensor(page_ids, dtype=torch.int64)]
+
+
+class _FinishedCopy:
+    def done(self) -> bool:
+        return True
+
+    def wait_on_current_stream(self) -> None:
+        """Nothing to wait for."""
+
+
+class CudaPageCopier:
+    """Copies on a stream of its own, from pinned memory, so that the copy engine does the work."""
+
+    def __init__(self, arena: torch.Tensor) -> None:
+        self._arena = arena
+        self._stream = torch.cuda.Stream(arena.device)  # type: ignore[no-untyped-call]
+
+    def stage(self, pages: torch.Tensor) -> torch.Tensor:
+        return pages if pages.is_pinned() else pages.pin_memory()
+
+    def copy(self, pages: torch.Tensor, page_ids: list[int]) -> Copy:
+        """Pages that were not staged are staged here, which takes the host a copy's time."""
+        staged = self.stage(pages)
+        self._stream.wait_stream(torch.cuda.current_stream(self._arena.device))
+        with torch.cuda.stream(self._stream):
+            _copy_runs(self._arena, staged, page_ids)
+            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            arrived.record()
+        return _CudaCopy(staged, arrived)
+
+    def read(self, page_ids: list[int]) -> torch.Tensor:
+        where = torch.tensor(page_ids, dtype=torch.int64, device=self._arena.device)
+        return self._arena[where].cpu()
+
+
+@dataclass(frozen=True)
+class _CudaCopy:
+    """`staged` is only here to live until the copy has ended."""
+
+    staged: torch.Tensor
+    arrived: torch.cuda.Event
+
+    def done(self) -> bool:
+        return bool(self.arrived.query())  # type: ignore[no-untyped-call]
+
+    def wait_on_current_stream(self) -> None:
+        self.arrived.wait()
+
+
+def _copy_runs(arena: torch.Tensor, pages: torch.Tensor, page_ids: list[int]) -> None:
+    """One copy for each run of neighbouring pages."""
+    assert len(page_ids) == pages.shape[0]
+    assert pages.dtype == arena.dtype, "a copy does not convert"
+    for begin, end in page_runs(page_ids):
+        first = page_ids[begin]
+        arena[first : first + end - begin].copy_(pages[begin:end], non_blocking=True)
+
+
+def page_runs(page_ids: list[int]) -> Iterator[tuple[int, int]]:
+    """The stretches [begin, end) of the list in which each page follows the one before."""
+    begin = 0
+    for end in range(1, len(page_ids) + 1):
+        if end == len(page_ids) or page_ids[end] != page_ids[end - 1] + 1:
+            yield begin, end
+            begin = end
