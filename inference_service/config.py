@@ -33,11 +33,16 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: Annotated[int, Field(ge=0, description="0: the model's own")] = 0
-    memory: Annotated[ByteSize, Field(description="for KV pages and adapters together")] = ByteSize(
-        1 << 30
-    )
+    memory: Annotated[
+        ByteSize,
+        Field(description="for KV and adapters; 0: 1GiB on a CPU, on a GPU what its share leaves"),
+    ] = ByteSize(0)
+    gpu_memory_utilization: Annotated[
+        float | None,
+        Field(gt=0, le=1, description="share of a GPU's memory to use; unset: 0.9; not for a CPU"),
+    ] = None
     max_num_seqs: Annotated[int, Field(ge=1)] = 64
     max_num_batched_tokens: Annotated[int, Field(ge=16)] = 2048
     max_lora_rank: Annotated[int, Field(ge=1)] = 256
@@ -66,6 +71,7 @@ class Settings(BaseSettings):
             max_num_batched_tokens=self.max_num_batched_tokens,
             max_lora_rank=self.max_lora_rank,
             memory_bytes=int(self.memory),
+            gpu_memory_utilization=self.gpu_memory_utilization,
             num_threads=self.num_threads,
         )
 

@@ -8,7 +8,7 @@ import sys
 import msgspec
 import zmq
 
-from inference_service.engine.config import EngineConfig
+from inference_service.engine.config import EngineConfig, EngineConfigError
 from inference_service.engine.engine import Engine
 from inference_service.engine.loop import run_engine
 from inference_service.engine.request import Command, Reply
@@ -54,6 +54,9 @@ def main() -> int:
         engine = Engine(msgspec.json.decode(config, type=EngineConfig))
     except UnsupportedModelError as error:
         logging.error("cannot serve this model: %s", error)
+        return 1
+    except EngineConfigError as error:
+        logging.error("cannot start: %s", error)
         return 1
     try:
         channel.send(engine.info)

@@ -5,6 +5,11 @@ from typing import Literal
 import msgspec
 
 DEFAULT_MEMORY_BYTES = 1 << 30
+DEFAULT_GPU_MEMORY_UTILIZATION = 0.9
+
+
+class EngineConfigError(ValueError):
+    """Options that cannot be met; names the option and says what to do."""
 
 
 class EngineConfig(msgspec.Struct, frozen=True):
@@ -12,14 +17,20 @@ class EngineConfig(msgspec.Struct, frozen=True):
     else torch's choice.
 
     dtype "auto" is the checkpoint's, or float32 where the device cannot compute in that.
+
+    `memory_bytes` is the arena's size. 0 means 1 GiB on a CPU; on a GPU what
+    `gpu_memory_utilization`, a share of the device's memory in (0, 1], leaves after the weights and
+    the activations of the largest prefill (None: 0.9). A CPU has no such share: there, and beside
+    `memory_bytes`, setting it is refused.
     """
 
     model_path: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     max_model_len: int = 0
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 2048
     max_lora_rank: int = 256
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
+    memory_bytes: int = 0
+    gpu_memory_utilization: float | None = None
     num_threads: int = 0

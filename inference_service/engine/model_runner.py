@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from inference_service.engine.adapter_cache import ResidentAdapter
+from inference_service.engine.arena_size import arena_bytes
 from inference_service.engine.config import EngineConfig
+from inference_service.engine.largest_step import run_largest_step
 from inference_service.engine.lora_batch import LoraPlanner
 from inference_service.models.decoder import Decoder
 from inference_service.models.families import read_spec
@@ -51,7 +53,8 @@ class StepResult:
 
 
 class ModelRunner:
-    """Raises UnsupportedModelError when the checkpoint is not one it can compute exactly."""
+    """Raises UnsupportedModelError when the checkpoint is not one it can compute exactly, and
+    EngineConfigError for options that cannot be met."""
 
     def __init__(self, config: EngineConfig) -> None:
         model_path = Path(config.model_path)
@@ -63,14 +66,22 @@ class ModelRunner:
             spec.num_layers, spec.num_kv_heads, spec.head_dim, spec.widest_row
         )
         self.page_bytes = self.layout.page_elems * self.dtype.itemsize
-        num_pages = config.memory_bytes // self.page_bytes
-        num_tokens = num_pages * self.layout.block_tokens
-        self.max_model_len = _max_model_len(config.max_model_len, spec.max_positions, num_tokens)
         weights = load_weights(model_path, spec, self.device, self.dtype)
         self.base_weight_bytes = weights.num_bytes
         kernels = select_kernels(self.device, self.dtype)
         self.description = f"{self.device} ({kernels.name} kernels)"
-        self._decoder = Decoder(spec, weights, kernels, self.layout, self.max_model_len)
+
+        def make_decoder(max_len: int) -> Decoder:
+            return Decoder(spec, weights, kernels, self.layout, max_len)
+
+        def try_largest_step() -> None:
+            decoder = make_decoder(config.max_model_len or spec.max_positions)
+            run_largest_step(decoder, spec, self.layout, config, weights.norm)
+
+        num_pages = arena_bytes(config, self.device, try_largest_step) // self.page_bytes
+        num_tokens = num_pages * self.layout.block_tokens
+        self.max_model_len = _max_model_len(config.max_model_len, spec.max_positions, num_tokens)
+        self._decoder = make_decoder(self.max_model_len)
         self._planner = LoraPlanner(self.device)
         # Not touched until used: pages of the operating system come as ours are filled.
         self.arena = torch.empty(

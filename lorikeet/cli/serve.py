@@ -28,9 +28,12 @@ def serve(
     registry_port: Annotated[int, typer.Option(help="Of the registry; 0 is any.")] = 50051,
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = STATE_DIR,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     max_model_len: Annotated[int | None, typer.Option(help="Longest sequence.")] = None,
     memory: Annotated[str | None, typer.Option(help="For KV and adapters, e.g. 512MiB.")] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="Share of a GPU's memory to use; by default 0.9.")
+    ] = None,
     max_num_seqs: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     max_lora_rank: Annotated[int | None, typer.Option(help="Highest adapter rank.")] = None,
 ) -> None:
@@ -40,6 +43,7 @@ def serve(
         "--dtype": dtype,
         "--max-model-len": max_model_len,
         "--memory": memory,
+        "--gpu-memory-utilization": gpu_memory_utilization,
         "--max-num-seqs": max_num_seqs,
         "--max-lora-rank": max_lora_rank,
     }
