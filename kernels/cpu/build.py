@@ -16,6 +16,7 @@ _SOURCES = ("lora.c", "attention.c", "elementwise.c")
 _FLAGS = (
     *("-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
+    "-ffp-contract=fast",  # fused multiply-add, which -std=c11 would turn off
     *(("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()),
 )
 _OPENMP = "-fopenmp"

@@ -7,10 +7,15 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-// The machine that runs a kernel need not be the one that compiled it: the loader picks the clone.
+// The machine that runs a kernel need not be the one that compiled it: the loader picks the clone by
+// what the processor can do. (Clones for one processor, as "arch=haswell", are for that one alone.)
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if __GNUC__ >= 12
 #define DISPATCHED \
-    __attribute__((noinline, target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+    __attribute__((noinline, target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define DISPATCHED __attribute__((noinline, target_clones("avx512f", "avx2", "default")))
+#endif
 #else
 #define DISPATCHED __attribute__((noinline))
 #endif
