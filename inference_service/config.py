@@ -43,6 +43,14 @@ class Settings(BaseSettings):
         float | None,
         Field(gt=0, le=1, description="share of a GPU's memory to use; unset: 0.9; not for a CPU"),
     ] = None
+    host_memory: Annotated[ByteSize, Field(description="for packed adapters outside of it")] = (
+        ByteSize(1 << 30)
+    )
+    max_loras: Annotated[int, Field(ge=0, description="in the arena; 0: what fits")] = 0
+    max_cpu_loras: Annotated[int, Field(ge=0, description="in host memory; 0: what fits")] = 0
+    prefix_caching: Annotated[bool, Field(description="keep KV for prompts that begin alike")] = (
+        True
+    )
     max_num_seqs: Annotated[int, Field(ge=1)] = 64
     max_num_batched_tokens: Annotated[int, Field(ge=16)] = 2048
     max_lora_rank: Annotated[int, Field(ge=1)] = 256
@@ -70,8 +78,12 @@ class Settings(BaseSettings):
             max_num_seqs=self.max_num_seqs,
             max_num_batched_tokens=self.max_num_batched_tokens,
             max_lora_rank=self.max_lora_rank,
+            max_loras=self.max_loras,
+            max_cpu_loras=self.max_cpu_loras,
             memory_bytes=int(self.memory),
             gpu_memory_utilization=self.gpu_memory_utilization,
+            host_memory_bytes=int(self.host_memory),
+            prefix_caching=self.prefix_caching,
             num_threads=self.num_threads,
         )
 

@@ -123,6 +123,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
                 free_pages=stats.free_pages,
                 kv_pages=stats.kv_pages,
                 adapter_pages=stats.adapter_pages,
+                cached_pages=stats.cached_pages,
+                host_bytes=stats.host_bytes,
+                max_host_bytes=stats.max_host_bytes,
             ),
             num_running=stats.num_running,
             # The engine's queue, and those still on their way to it.

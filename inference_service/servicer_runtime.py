@@ -28,6 +28,11 @@ _MAX_RESOLVES_AT_ONCE: Final = 16
 # The engine hears of ended requests a step later than the front end.
 _SETTLE_SECONDS: Final = 1.0
 _SETTLE_PAUSE_SECONDS: Final = 0.02
+_TIERS: Final = {
+    "device": inference_pb2.TIER_DEVICE,
+    "host": inference_pb2.TIER_HOST,
+    "disk": inference_pb2.TIER_DISK,
+}
 
 
 class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
@@ -166,15 +171,17 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
 def _loaded_adapter(
     version_name: str, digest: str, disk_bytes: int, resident: AdapterResidency | None
 ) -> inference_pb2.LoadedAdapter:
-    on_device = resident is not None and resident.tier == "device"
+    tier = _TIERS[resident.tier] if resident else inference_pb2.TIER_DISK
     return inference_pb2.LoadedAdapter(
         adapter_version=version_name,
         digest=digest,
-        tier=inference_pb2.TIER_DEVICE if on_device else inference_pb2.TIER_DISK,
+        tier=tier,
         disk_bytes=disk_bytes,
-        device_bytes=resident.size_bytes if resident and on_device else 0,
+        device_bytes=resident.size_bytes if resident else 0,
+        host_bytes=resident.host_bytes if resident else 0,
         pages=resident.pages if resident else 0,
         rank=resident.rank if resident else 0,
+        pinned=resident.pinned if resident else False,
         running_requests=resident.running_requests if resident else 0,
     )
 

@@ -275,18 +275,24 @@ class ServerInfo(_message.Message):
     def __init__(self, version: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., config_digest: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_lora_rank: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ..., base_weight_bytes: _Optional[int] = ...) -> None: ...
 
 class MemoryUse(_message.Message):
-    __slots__ = ("page_bytes", "total_pages", "free_pages", "kv_pages", "adapter_pages")
+    __slots__ = ("page_bytes", "total_pages", "free_pages", "kv_pages", "adapter_pages", "cached_pages", "host_bytes", "max_host_bytes")
     PAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_PAGES_FIELD_NUMBER: _ClassVar[int]
     FREE_PAGES_FIELD_NUMBER: _ClassVar[int]
     KV_PAGES_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_PAGES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_PAGES_FIELD_NUMBER: _ClassVar[int]
+    HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
     page_bytes: int
     total_pages: int
     free_pages: int
     kv_pages: int
     adapter_pages: int
-    def __init__(self, page_bytes: _Optional[int] = ..., total_pages: _Optional[int] = ..., free_pages: _Optional[int] = ..., kv_pages: _Optional[int] = ..., adapter_pages: _Optional[int] = ...) -> None: ...
+    cached_pages: int
+    host_bytes: int
+    max_host_bytes: int
+    def __init__(self, page_bytes: _Optional[int] = ..., total_pages: _Optional[int] = ..., free_pages: _Optional[int] = ..., kv_pages: _Optional[int] = ..., adapter_pages: _Optional[int] = ..., cached_pages: _Optional[int] = ..., host_bytes: _Optional[int] = ..., max_host_bytes: _Optional[int] = ...) -> None: ...
 
 class PrefetchAdaptersRequest(_message.Message):
     __slots__ = ("adapters", "tier", "tenant")
@@ -367,7 +373,7 @@ class ListLoadedAdaptersResponse(_message.Message):
     def __init__(self, adapters: _Optional[_Iterable[_Union[LoadedAdapter, _Mapping]]] = ...) -> None: ...
 
 class LoadedAdapter(_message.Message):
-    __slots__ = ("adapter_version", "digest", "tier", "disk_bytes", "device_bytes", "pages", "rank", "pinned", "running_requests")
+    __slots__ = ("adapter_version", "digest", "tier", "disk_bytes", "device_bytes", "pages", "rank", "pinned", "running_requests", "host_bytes")
     ADAPTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
@@ -377,6 +383,7 @@ class LoadedAdapter(_message.Message):
     RANK_FIELD_NUMBER: _ClassVar[int]
     PINNED_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
     adapter_version: str
     digest: str
     tier: Tier
@@ -386,7 +393,8 @@ class LoadedAdapter(_message.Message):
     rank: int
     pinned: bool
     running_requests: int
-    def __init__(self, adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., disk_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., pages: _Optional[int] = ..., rank: _Optional[int] = ..., pinned: _Optional[bool] = ..., running_requests: _Optional[int] = ...) -> None: ...
+    host_bytes: int
+    def __init__(self, adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., disk_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., pages: _Optional[int] = ..., rank: _Optional[int] = ..., pinned: _Optional[bool] = ..., running_requests: _Optional[int] = ..., host_bytes: _Optional[int] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ()

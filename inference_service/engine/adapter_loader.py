@@ -1,46 +1,79 @@
 """Reads and packs adapters on a thread of its own, so that decoding goes on meanwhile."""
 
+import logging
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from inference_service.engine.page_copier import PageCopier
 from inference_service.engine.page_image import PageImage, pack
 from inference_service.engine.peft_adapter import AdapterInvalidError, read_adapter
 from inference_service.models.spec import DecoderSpec
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """A packed adapter, and how long reading and packing it took."""
+
+    image: PageImage
+    seconds: float
 
 
 class AdapterLoader:
     """At most one load per adapter at a time."""
 
     def __init__(
-        self, spec: DecoderSpec, page_elems: int, dtype: torch.dtype, max_rank: int
+        self,
+        spec: DecoderSpec,
+        page_elems: int,
+        dtype: torch.dtype,
+        max_rank: int,
+        copier: PageCopier,
     ) -> None:
         self._spec, self._page_elems, self._dtype = spec, page_elems, dtype
-        self._max_rank = max_rank
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="adapter-loader")
-        self._loading: dict[str, Future[PageImage]] = {}
+        self._max_rank, self._copier = max_rank, copier
+        # One thread for torch too: the others belong to the step that runs meanwhile.
+        self._executor = ThreadPoolExecutor(
+            1, "adapter-loader", initializer=torch.set_num_threads, initargs=(1,)
+        )
+        self._loading: dict[str, Future[LoadedImage]] = {}
+
+    @property
+    def num_loading(self) -> int:
+        return len(self._loading)
 
     def start(self, digest: str, path: Path) -> None:
         if digest not in self._loading:
             self._loading[digest] = self._executor.submit(self._load, path)
 
-    def finished(self) -> list[tuple[str, PageImage | AdapterInvalidError]]:
+    def finished(self) -> list[tuple[str, LoadedImage | AdapterInvalidError]]:
         """What has been loaded, or could not be, since the last call."""
         done = [digest for digest, future in self._loading.items() if future.done()]
-        results: list[tuple[str, PageImage | AdapterInvalidError]] = []
-        for digest in done:
-            future = self._loading.pop(digest)
-            try:
-                results.append((digest, future.result()))
-            except AdapterInvalidError as error:
-                results.append((digest, error))
-        return results
+        return [(digest, self._result(digest, self._loading.pop(digest))) for digest in done]
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _load(self, path: Path) -> PageImage:
+    def _result(
+        self, digest: str, future: "Future[LoadedImage]"
+    ) -> "LoadedImage | AdapterInvalidError":
+        try:
+            return future.result()
+        except AdapterInvalidError as error:
+            return error
+        except Exception as error:  # whatever a file can provoke costs its own adapter only
+            logger.exception("loading adapter %s failed", digest)
+            return AdapterInvalidError(f"the adapter cannot be loaded: {error!r}")
+
+    def _load(self, path: Path) -> LoadedImage:
+        began = time.perf_counter()
         matrices = read_adapter(path, self._spec, self._max_rank)
         spec = self._spec
-        return pack(matrices, spec.num_layers, len(spec.modules), self._page_elems, self._dtype)
+        image = pack(matrices, spec.num_layers, len(spec.modules), self._page_elems, self._dtype)
+        image = image.with_pages(self._copier.stage(image.pages))
+        return LoadedImage(image, time.perf_counter() - began)

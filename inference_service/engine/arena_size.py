@@ -10,7 +10,8 @@ from inference_service.engine.config import (
     EngineConfig,
     EngineConfigError,
 )
-from inference_service.engine.device_memory import DeviceMemory, read_device_memory
+from inference_service.engine.device_memory import read_device_memory
+from inference_service.engine.request import DeviceMemory
 
 
 def arena_bytes(

@@ -16,6 +16,10 @@ class EngineConfig(msgspec.Struct, frozen=True):
     """`max_model_len` 0 means the model's own; `num_threads` 0: one for a small model,
     else torch's choice.
 
+    KV, cached prefixes and adapters share one arena; `host_memory_bytes` are for packed adapters
+    outside of it. `max_loras` and `max_cpu_loras` limit the adapters in the
+    arena and in host memory by number as well; 0: no such limit.
+
     dtype "auto" is the checkpoint's, or float32 where the device cannot compute in that.
 
     `memory_bytes` is the arena's size. 0 means 1 GiB on a CPU; on a GPU what
@@ -33,4 +37,8 @@ class EngineConfig(msgspec.Struct, frozen=True):
     max_lora_rank: int = 256
     memory_bytes: int = 0
     gpu_memory_utilization: float | None = None
+    max_loras: int = 0
+    max_cpu_loras: int = 0
+    host_memory_bytes: int = DEFAULT_MEMORY_BYTES
+    prefix_caching: bool = True
     num_threads: int = 0

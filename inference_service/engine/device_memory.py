@@ -1,28 +1,9 @@
 """How much memory the engine's device has, as the driver or the operating system sees it."""
 
-from dataclasses import dataclass
-
 import psutil
 import torch
 
-
-@dataclass(frozen=True)
-class DeviceMemory:
-    """Bytes, read at one moment.
-
-    On a GPU, total and available are the driver's figures, so they count what other processes hold;
-    `process_bytes` is what PyTorch's allocator holds there. On a CPU they are the machine's total
-    and available memory, and this process's resident set.
-    """
-
-    total_bytes: int
-    available_bytes: int
-    process_bytes: int
-
-    @property
-    def used_bytes(self) -> int:
-        """By every process of the machine."""
-        return self.total_bytes - self.available_bytes
+from inference_service.engine.request import DeviceMemory
 
 
 def read_device_memory(device: torch.device) -> DeviceMemory:

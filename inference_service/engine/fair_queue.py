@@ -1,11 +1,12 @@
 """Waiting sequences in a fair order between tenants: a virtual token counter for each of them.
 
-Sheng et al., "Fairness in Serving Large Language Models" (2024): who was served least is next, and
-a tenant that comes back does not bring credit for the time it was away.
+Sheng et al., "Fairness in Serving Large Language Models" (2024): who was served least for its
+weight is next, and a tenant that comes back does not bring credit for the time it was away.
 """
 
-from collections import deque
-from collections.abc import Iterator
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Iterator, KeysView
 
 from inference_service.engine.sequence import Sequence
 
@@ -13,53 +14,98 @@ from inference_service.engine.sequence import Sequence
 PROMPT_COST = 1.0
 OUTPUT_COST = 2.0
 
+_MAX_REMEMBERED = 4096  # counters of tenants without a waiting sequence
+
+
+def _place(sequence: Sequence) -> tuple[int, int]:
+    """Within a tenant: by priority, lowest value first, then first come, first served."""
+    return sequence.priority, sequence.request_id
+
 
 class FairQueue:
-    """First come, first served within a tenant; between tenants, the least served first."""
+    """By priority and arrival within a tenant; between tenants, the least served first."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Sequence]] = {}
+        self._waiting: dict[str, list[Sequence]] = {}
         self._served: dict[str, float] = {}
+        self._weights: dict[str, float] = {}
+        self._by_id: dict[int, Sequence] = {}
+        self._adapters: Counter[str] = Counter()
         self._last_left = 0.0
 
     def __len__(self) -> int:
-        return sum(len(sequences) for sequences in self._waiting.values())
+        return len(self._by_id)
 
     def __iter__(self) -> Iterator[Sequence]:
-        for sequences in self._waiting.values():
-            yield from sequences
+        return iter(self._by_id.values())
+
+    def get(self, request_id: int) -> Sequence | None:
+        return self._by_id.get(request_id)
+
+    @property
+    def adapters(self) -> KeysView[str]:
+        """The digests that sequences wait with; "" when some wait for the base model."""
+        return self._adapters.keys()
+
+    def num_waiting(self, adapter_digest: str) -> int:
+        return self._adapters[adapter_digest]
 
     def add(self, sequence: Sequence) -> None:
-        self._queue_of(sequence.tenant).append(sequence)
-
-    def add_first(self, sequence: Sequence) -> None:
-        """Before all others of its tenant: for a sequence that was preempted."""
-        self._queue_of(sequence.tenant).appendleft(sequence)
+        """One that was preempted takes the place it had when it came."""
+        insort(self._queue_of(sequence.tenant), sequence, key=_place)
+        self._weights[sequence.tenant] = sequence.weight
+        self._by_id[sequence.request_id] = sequence
+        self._adapters[sequence.adapter_digest] += 1
 
     def remove(self, sequence: Sequence) -> None:
         sequences = self._waiting[sequence.tenant]
-        sequences.remove(sequence)
+        index = bisect_left(sequences, _place(sequence), key=_place)
+        assert sequences[index] is sequence
+        del sequences[index]
+        del self._by_id[sequence.request_id]
+        self._adapters[sequence.adapter_digest] -= 1
+        if not self._adapters[sequence.adapter_digest]:
+            del self._adapters[sequence.adapter_digest]
         if not sequences:
             del self._waiting[sequence.tenant]
-            self._last_left = self._served[sequence.tenant]
+            self._last_left = max(self._last_left, self._served[sequence.tenant])
+            self._forget_the_absent()
 
     def charge(self, tenant: str, cost: float) -> None:
-        """Counts what a tenant was served."""
-        self._served[tenant] = self._served.get(tenant, 0.0) + cost
+        """Counts what a tenant was served, in tokens of weight 1."""
+        weight = self._weights.get(tenant, 1.0)
+        self._served[tenant] = self._served.get(tenant, 0.0) + cost / weight
 
     def in_order(self) -> Iterator[Sequence]:
-        """Each waiting sequence once. What is charged in between counts for the rest."""
-        remaining = {tenant: deque(sequences) for tenant, sequences in self._waiting.items()}
-        while remaining:
-            tenant = min(remaining, key=self._served.__getitem__)
-            yield remaining[tenant].popleft()
-            if not remaining[tenant]:
-                del remaining[tenant]
+        """Each waiting sequence once. What is charged, or removed, in between counts for the rest.
 
-    def _queue_of(self, tenant: str) -> deque[Sequence]:
+        The caller may remove the sequence it was given last, and no other.
+        """
+        indices = dict.fromkeys(self._waiting, 0)
+        while indices:
+            tenant = min(indices, key=self._served.__getitem__)
+            sequences = self._waiting[tenant]
+            sequence = sequences[indices[tenant]]
+            yield sequence
+            if indices[tenant] < len(sequences) and sequences[indices[tenant]] is sequence:
+                indices[tenant] += 1
+            if indices[tenant] >= len(sequences):
+                del indices[tenant]
+
+    def _queue_of(self, tenant: str) -> list[Sequence]:
         if tenant not in self._waiting:
             others = (self._served[other] for other in self._waiting)
             floor = min(others, default=self._last_left)
             self._served[tenant] = max(self._served.get(tenant, 0.0), floor)
-            self._waiting[tenant] = deque()
+            self._waiting[tenant] = []
         return self._waiting[tenant]
+
+    def _forget_the_absent(self) -> None:
+        """A counter at or below the floor says nothing: it would be lifted there anyway."""
+        if len(self._served) <= len(self._waiting) + _MAX_REMEMBERED:
+            return
+        floor = min((self._served[tenant] for tenant in self._waiting), default=self._last_left)
+        for tenant in [t for t in self._served if t not in self._waiting]:
+            if self._served[tenant] <= floor:
+                del self._served[tenant]
+                self._weights.pop(tenant, None)

@@ -1,6 +1,7 @@
 """An adapter packed into whole pages, once: loading it is then copying pages, and nothing else."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -24,6 +25,17 @@ class PageImage:
     @property
     def num_pages(self) -> int:
         return self.pages.shape[0]
+
+    @property
+    def num_bytes(self) -> int:
+        return self.pages.nbytes
+
+    def without_pages(self) -> "PageImage":
+        """The tables alone, for an image whose pages are kept elsewhere."""
+        return replace(self, pages=self.pages[:0].clone())
+
+    def with_pages(self, pages: torch.Tensor) -> "PageImage":
+        return replace(self, pages=pages)
 
     def place(self, page_ids: list[int]) -> torch.Tensor:
         """chunk_offsets once page i of the image lies at page page_ids[i] of the arena."""
@@ -62,20 +74,23 @@ def pack(
 
 
 def _first_fit(sizes: list[int], page_elems: int) -> tuple[list[int], int]:
-    """An offset for each chunk, and the number of pages; largest first, so that gaps get filled."""
+    """An offset for each chunk, and the number of pages; largest first, so that gaps get filled.
+
+    Chunks of one size are placed together: each page is looked at once for each size.
+    """
+    by_size: defaultdict[int, list[int]] = defaultdict(list)
+    for index, size in enumerate(sizes):
+        by_size[-(-size // ALIGNMENT) * ALIGNMENT].append(index)
     offsets = [0] * len(sizes)
     used: list[int] = []
-    open_pages: list[int] = []
-    for index in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        size = -(-sizes[index] // ALIGNMENT) * ALIGNMENT
+    for size in sorted(by_size, reverse=True):
         assert size <= page_elems, "make_kv_layout sizes a page for the widest chunk"
-        page = next((page for page in open_pages if used[page] + size <= page_elems), None)
-        if page is None:
-            page = len(used)
-            used.append(0)
-            open_pages.append(page)
-        offsets[index] = page * page_elems + used[page]
-        used[page] += size
-        if page_elems - used[page] < ALIGNMENT:
-            open_pages.remove(page)
+        page = 0
+        for index in by_size[size]:
+            while page < len(used) and used[page] + size > page_elems:
+                page += 1
+            if page == len(used):
+                used.append(0)
+            offsets[index] = page * page_elems + used[page]
+            used[page] += size
     return offsets, len(used)

@@ -5,7 +5,8 @@ from enum import Enum
 
 
 class PageUse(Enum):
-    KV = "kv"
+    KV = "kv"  # of sequences that run now
+    CACHED = "cached"  # KV of a prefix that no running sequence uses
     ADAPTER = "adapter"
 
 
@@ -14,7 +15,7 @@ class OutOfPagesError(RuntimeError):
 
 
 class PagePool:
-    """Ids 0..num_pages-1; free + kv + adapter = total, always."""
+    """Ids 0..num_pages-1; free + kv + cached + adapter = total, always."""
 
     def __init__(self, num_pages: int) -> None:
         self._uses: list[PageUse | None] = [None] * num_pages
@@ -43,6 +44,14 @@ class PagePool:
             self._uses[page] = use
         self._counts[use] += num_pages
         return pages
+
+    def reassign(self, page: int, use: PageUse) -> None:
+        """A page that is in use goes on under another one."""
+        before = self._uses[page]
+        assert before is not None, f"page {page} is free"
+        self._counts[before] -= 1
+        self._counts[use] += 1
+        self._uses[page] = use
 
     def free(self, pages: Iterable[int]) -> None:
         for page in pages:

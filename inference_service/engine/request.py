@@ -28,13 +28,19 @@ class SamplingOptions(msgspec.Struct, frozen=True):
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
-    """Queue a request. `adapter_digest` is empty for the base model, else one `Load` made known."""
+    """Queue a request. `adapter_digest` is empty for the base model, else one `Load` made known.
+
+    `weight` is the tenant's share of a busy engine, relative to other tenants. `priority` orders
+    the requests of one tenant, lowest first, as in vLLM; it gives no advantage over other tenants.
+    """
 
     request_id: int
     prompt_token_ids: list[int]
     sampling: SamplingOptions
     adapter_digest: str = ""
     tenant: str = ""
+    weight: float = 1.0
+    priority: int = 0
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -58,6 +64,20 @@ class Unload(msgspec.Struct, frozen=True, tag="unload"):
     digest: str
 
 
+class Pin(msgspec.Struct, frozen=True, tag="pin"):
+    """Make a known adapter resident, as `Load` does, and keep it so until unpinned."""
+
+    call_id: int
+    digest: str
+
+
+class Unpin(msgspec.Struct, frozen=True, tag="unpin"):
+    """Let a pinned adapter be evicted again; one that is not pinned is no error."""
+
+    call_id: int
+    digest: str
+
+
 class GetStats(msgspec.Struct, frozen=True, tag="get_stats"):
     call_id: int
 
@@ -66,12 +86,13 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     pass
 
 
-Command = Submit | Abort | Load | Unload | GetStats | Shutdown
+Command = Submit | Abort | Load | Unload | Pin | Unpin | GetStats | Shutdown
 
 
 class TokenOutput(msgspec.Struct, frozen=True):
     """Tokens of one request from one step.
 
+    `num_cached` are the prompt tokens that the prefix cache had, told with the first token.
     `finish_reason` is "", "stop" (a stop token, which is the last of `token_ids`) or "length".
     A request the engine cannot go on with ends with `refusal`, an ErrorInfo reason, and `error`.
     """
@@ -81,6 +102,7 @@ class TokenOutput(msgspec.Struct, frozen=True):
     finish_reason: str = ""
     refusal: str = ""
     error: str = ""
+    num_cached: int = 0
 
     @property
     def is_last(self) -> bool:
@@ -94,7 +116,11 @@ class StepOutput(msgspec.Struct, frozen=True, tag="step"):
 
 
 class AdapterResidency(msgspec.Struct, frozen=True):
-    """An adapter inside the engine. `tier` is "device" while it has pages, else "disk"."""
+    """An adapter inside the engine.
+
+    `tier` is "device" while it has pages in the arena, "host" while it is packed in host memory,
+    else "disk". `size_bytes` are those of its pages, `host_bytes` of its image in host memory.
+    """
 
     digest: str
     tier: str
@@ -102,6 +128,8 @@ class AdapterResidency(msgspec.Struct, frozen=True):
     size_bytes: int
     rank: int
     running_requests: int
+    host_bytes: int = 0
+    pinned: bool = False
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -115,15 +143,39 @@ class Unloaded(msgspec.Struct, frozen=True, tag="unloaded"):
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
-    """A `Load` or `Unload` that was not done. `reason` is an ErrorInfo reason."""
+    """A `Load`, `Pin` or `Unload` that was not done. `reason` is an ErrorInfo reason."""
 
     call_id: int
     reason: str
     message: str
 
 
+class DeviceMemory(msgspec.Struct, frozen=True):
+    """Bytes, read at one moment.
+
+    On a GPU, total and available are the driver's figures, so they count what other processes hold;
+    `process_bytes` is what PyTorch's allocator holds there. On a CPU they are the machine's total
+    and available memory, and this process's resident set.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    process_bytes: int
+
+    @property
+    def used_bytes(self) -> int:
+        """By every process of the machine."""
+        return self.total_bytes - self.available_bytes
+
+
 class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
-    """One consistent reading: free + kv + adapter pages = total."""
+    """One consistent reading: free + kv + cached + adapter pages = total.
+
+    kv_pages are held by running requests, cached_pages keep prefixes that none of them uses.
+    Counters run from the engine's start: preemptions, adapters read from disk, adapters evicted
+    from the arena, prompt tokens found in the prefix cache and looked for there. `device_memory`
+    is what the driver, or the operating system, sees.
+    """
 
     call_id: int
     page_bytes: int
@@ -135,6 +187,15 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     num_waiting: int
     num_steps: int
     adapters: list[AdapterResidency]
+    cached_pages: int = 0
+    host_bytes: int = 0
+    max_host_bytes: int = 0
+    num_preemptions: int = 0
+    num_adapter_loads: int = 0
+    num_adapter_evictions: int = 0
+    num_prefix_hits: int = 0
+    num_prefix_queries: int = 0
+    device_memory: DeviceMemory | None = None
 
 
 class EngineInfo(msgspec.Struct, frozen=True, tag="info"):

@@ -1,12 +1,17 @@
 """Continuous batching: which tokens of which sequences run in the next step. No torch here."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from inference_service.engine.adapter_manager import AdapterManager, Readiness
 from inference_service.engine.block_manager import BlockManager
 from inference_service.engine.fair_queue import OUTPUT_COST, PROMPT_COST, FairQueue
+from inference_service.engine.readiness import Readiness, Refusal
 from inference_service.engine.sequence import Sequence
+
+if TYPE_CHECKING:
+    from inference_service.engine.adapter_manager import AdapterManager
+    from inference_service.engine.arena_memory import ArenaMemory
 
 
 @dataclass(frozen=True)
@@ -22,25 +27,35 @@ class ScheduledChunk:
         return self.num_tokens == self.sequence.num_uncomputed
 
 
+@dataclass(frozen=True)
+class SchedulerLimits:
+    """`max_overtakes`: admissions that may pass a sequence whose loaded adapter lacks pages."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_overtakes: int = 16
+
+
 class Scheduler:
     """Admits in the order of a FairQueue. Decodes go before prefills; long prompts are cut up.
 
-    A sequence whose adapter is still loading is passed over; one whose adapter is loaded and only
-    lacks pages holds back all behind it, so that its pages cannot be taken for ever.
+    A sequence whose adapter is still loading is passed over. One whose adapter only lacks pages
+    is passed over a bounded number of times; then it holds back all behind it, so that its pages
+    cannot be taken for ever.
     """
 
     def __init__(
         self,
         blocks: BlockManager,
-        adapters: AdapterManager,
-        max_num_seqs: int,
-        max_num_batched_tokens: int,
+        adapters: "AdapterManager",
+        memory: "ArenaMemory",
+        limits: SchedulerLimits,
     ) -> None:
-        self._blocks, self._adapters = blocks, adapters
-        self._max_num_seqs = max_num_seqs
-        self._max_num_batched_tokens = max_num_batched_tokens
+        self._blocks, self._adapters, self._memory = blocks, adapters, memory
+        self._limits = limits
         self._waiting = FairQueue()
-        self._running: list[Sequence] = []
+        self._running: dict[int, Sequence] = {}  # in order of admission
+        self.num_preemptions = 0
 
     @property
     def num_waiting(self) -> int:
@@ -51,69 +66,90 @@ class Scheduler:
         return len(self._running)
 
     @property
-    def wanted_adapters(self) -> set[str]:
-        return {sequence.adapter_digest for sequence in self._waiting}
+    def awaited_adapters(self) -> Collection[str]:
+        """The digests that sequences wait with."""
+        return self._waiting.adapters
 
     def num_users(self, digest: str) -> int:
         """Sequences, waiting or running, of an adapter."""
-        return sum(s.adapter_digest == digest for s in (*self._waiting, *self._running))
+        resident = self._adapters.cache.get(digest)
+        return self._waiting.num_waiting(digest) + (resident.num_users if resident else 0)
+
+    def has(self, request_id: int) -> bool:
+        return request_id in self._running or self._waiting.get(request_id) is not None
 
     def add(self, sequence: Sequence) -> None:
         self._waiting.add(sequence)
 
     def abort(self, request_id: int) -> None:
         """Frees everything of a sequence; one that has already ended is no error."""
-        for sequence in self._running:
-            if sequence.request_id == request_id:
-                self.finish(sequence)
-                return
-        for sequence in self._waiting:
-            if sequence.request_id == request_id:
-                self._waiting.remove(sequence)
-                return
+        if running := self._running.get(request_id):
+            self.finish(running)
+        elif waiting := self._waiting.get(request_id):
+            self._waiting.remove(waiting)
 
     def finish(self, sequence: Sequence) -> None:
-        """Frees the pages of a running sequence and lets go of its adapter."""
-        self._running.remove(sequence)
-        self._release(sequence)
+        """Lets go of the pages and the adapter of a running sequence."""
+        del self._running[sequence.request_id]
+        self._blocks.seal(sequence)
+        self._blocks.release(sequence.request_id)
+        if sequence.adapter_digest:
+            self._adapters.cache.release(sequence.adapter_digest)
 
-    def remove_failed(self) -> list[Sequence]:
-        """Takes out the waiting sequences whose adapter cannot be loaded."""
-        failed = [s for s in self._waiting if self._adapters.has_failed(s.adapter_digest)]
-        for sequence in failed:
-            self._waiting.remove(sequence)
-        return failed
+    def refuse_waiting(self, digests: Collection[str]) -> list[tuple[Sequence, Refusal]]:
+        """Takes out the sequences of these adapters that can never run, and says why."""
+        refused = []
+        for sequence in [s for s in self._waiting if s.adapter_digest in digests]:
+            refusal = self.why_never(sequence)
+            if refusal is not None:
+                self._waiting.remove(sequence)
+                refused.append((sequence, refusal))
+        return refused
+
+    def why_never(self, sequence: Sequence) -> Refusal | None:
+        """What keeps a sequence from ever running, by what is known now."""
+        digest = sequence.adapter_digest
+        refusal = self._adapters.refusal(digest) if digest else None
+        if refusal is not None:
+            return refusal
+        needed = self._blocks.num_pages(sequence.max_num_tokens) + self._adapters.num_pages(digest)
+        available = self._memory.num_pages - self._adapters.cache.num_pinned_pages(besides=digest)
+        if needed <= available:
+            return None
+        message = f"the request may need {needed} pages, the arena has {available} for it"
+        return Refusal("OUT_OF_PAGES", message)
 
     def schedule(self) -> list[ScheduledChunk]:
         """The next step; empty when nothing can run now."""
         chunks: list[ScheduledChunk] = []
-        budget = self._max_num_batched_tokens
-        num_waiting = self.num_waiting
+        budget = self._limits.max_num_batched_tokens
+        num_preemptions = self.num_preemptions
         for sequence in self._in_priority():
             num_tokens = min(sequence.num_uncomputed, budget)
-            if num_tokens == 0 or sequence not in self._running:
+            if num_tokens == 0 or sequence.request_id not in self._running:
                 continue  # no budget left, or preempted a moment ago
             if self._extend(sequence, num_tokens, chunks):
                 chunks.append(self._charged(ScheduledChunk(sequence, num_tokens)))
                 budget -= num_tokens
-        if self.num_waiting > num_waiting:
+        if self.num_preemptions > num_preemptions:
             return chunks  # admitting right after a preemption would only take turns at it
-        for sequence in self._admit():
-            num_tokens = min(sequence.num_uncomputed, budget)
-            if num_tokens == 0 or not self._start(sequence, num_tokens):
+        for sequence in self._admissible():
+            if budget == 0 or not self._start(sequence, budget):
                 break
+            num_tokens = min(sequence.num_uncomputed, budget)
             chunks.append(self._charged(ScheduledChunk(sequence, num_tokens)))
             budget -= num_tokens
         return chunks
 
     def _in_priority(self) -> list[Sequence]:
         """Running sequences, those that decode first; otherwise in order of admission."""
-        return sorted(self._running, key=lambda sequence: sequence.num_uncomputed > 1)
+        return sorted(self._running.values(), key=lambda sequence: sequence.num_uncomputed > 1)
 
     def _extend(self, sequence: Sequence, num_tokens: int, chunks: list[ScheduledChunk]) -> bool:
         """Pages for the next tokens of a running sequence, if need be from one admitted later."""
+        self._blocks.seal(sequence)
         length = sequence.num_computed + num_tokens
-        while not self._adapters.make_room(self._blocks.num_missing(sequence.request_id, length)):
+        while not self._memory.make_room(self._blocks.num_missing(sequence.request_id, length)):
             victim = self._victim(chunks)
             self._preempt(victim)
             if victim is sequence:
@@ -122,39 +158,55 @@ class Scheduler:
         return True
 
     def _victim(self, chunks: list[ScheduledChunk]) -> Sequence:
-        """The sequence admitted last that is not in this step yet; there is always one."""
+        """Not in this step yet, least urgent, admitted last; there is always one."""
         scheduled = {chunk.sequence.request_id for chunk in chunks}
-        return next(s for s in reversed(self._running) if s.request_id not in scheduled)
+        candidates = [s for s in self._running.values() if s.request_id not in scheduled]
+        return max(reversed(candidates), key=lambda sequence: sequence.priority)
 
     def _preempt(self, sequence: Sequence) -> None:
         self.finish(sequence)
         sequence.num_computed = 0
-        self._waiting.add_first(sequence)
+        self.num_preemptions += 1
+        self._waiting.add(sequence)
 
-    def _admit(self) -> Iterator[Sequence]:
-        """Waiting sequences, in order, whose adapter is resident."""
+    def _admissible(self) -> Iterator[Sequence]:
+        """Waiting sequences, in order, whose adapter is resident. The caller starts each."""
+        passed: list[Sequence] = []
         for sequence in self._waiting.in_order():
-            if len(self._running) >= self._max_num_seqs:
+            if len(self._running) >= self._limits.max_num_seqs:
                 return
-            if sequence.adapter_digest:
-                readiness = self._adapters.prepare(sequence.adapter_digest)
-                if readiness is Readiness.NO_ROOM:
+            readiness = self._prepare(sequence)
+            if readiness is Readiness.RESIDENT:
+                yield sequence
+                for other in passed:
+                    other.num_overtaken += 1
+            elif readiness is Readiness.NO_ROOM:
+                if sequence.num_overtaken >= self._limits.max_overtakes:
                     return
-                if readiness is not Readiness.RESIDENT:
-                    continue
-            yield sequence
+                passed.append(sequence)
+            if any(other.num_overtaken >= self._limits.max_overtakes for other in passed):
+                return
 
-    def _start(self, sequence: Sequence, num_tokens: int) -> bool:
+    def _prepare(self, sequence: Sequence) -> Readiness:
+        if not sequence.adapter_digest:
+            return Readiness.RESIDENT
+        return self._adapters.prepare(sequence.adapter_digest, self._waiting.adapters)
+
+    def _start(self, sequence: Sequence, budget: int) -> bool:
         """Moves a waiting sequence to the running ones, if its first pages can be had."""
         if sequence.adapter_digest:
             self._adapters.cache.acquire(sequence.adapter_digest)
-        if not self._adapters.make_room(self._blocks.num_pages(num_tokens)):
+        num_cached = self._blocks.adopt_prefix(sequence)
+        length = num_cached + min(sequence.num_tokens - num_cached, budget)
+        if not self._memory.make_room(self._blocks.num_missing(sequence.request_id, length)):
+            self._blocks.release(sequence.request_id)
             if sequence.adapter_digest:
                 self._adapters.cache.release(sequence.adapter_digest)
             return False
-        self._blocks.extend(sequence.request_id, num_tokens)
+        self._blocks.extend(sequence.request_id, length)
+        sequence.start(num_cached)
         self._waiting.remove(sequence)
-        self._running.append(sequence)
+        self._running[sequence.request_id] = sequence
         return True
 
     def _charged(self, chunk: ScheduledChunk) -> ScheduledChunk:
@@ -168,8 +220,3 @@ class Scheduler:
         self._waiting.charge(sequence.tenant, cost)
         sequence.num_charged = max(sequence.num_charged, end)
         return chunk
-
-    def _release(self, sequence: Sequence) -> None:
-        self._blocks.release(sequence.request_id)
-        if sequence.adapter_digest:
-            self._adapters.cache.release(sequence.adapter_digest)

@@ -11,6 +11,8 @@ class Sequence:
 
     Owned by the scheduler. After a preemption `num_computed` is 0 again and the output tokens are
     recomputed as if they were prompt; `num_charged`, how many its tenant was charged for, stays.
+    `num_overtaken`: admissions that passed it while its adapter lacked pages. `num_cached`: prompt
+    tokens whose KV was there when it first started. `block_keys`: see PrefixKeys.
     """
 
     request_id: int
@@ -19,9 +21,14 @@ class Sequence:
     sampling: SamplingOptions
     adapter_digest: str
     tenant: str
+    weight: float = 1.0
+    priority: int = 0
     num_computed: int = 0
     num_charged: int = 0
+    num_overtaken: int = 0
+    num_cached: int = 0
     stop_token_ids: frozenset[int] = field(default_factory=frozenset)
+    block_keys: list[bytes] = field(default_factory=list)
 
     @classmethod
     def from_submit(cls, submit: Submit) -> "Sequence":
@@ -32,6 +39,8 @@ class Sequence:
             sampling=submit.sampling,
             adapter_digest=submit.adapter_digest,
             tenant=submit.tenant,
+            weight=submit.weight,
+            priority=submit.priority,
             stop_token_ids=frozenset(submit.sampling.stop_token_ids),
         )
 
@@ -51,6 +60,13 @@ class Sequence:
     def needs_prompt_logits(self) -> bool:
         """Whether every prompt token is to be run, cached or not, for its logits."""
         return self.sampling.prompt_logprobs is not None
+
+    def start(self, num_cached: int) -> None:
+        """It runs from now on, with the KV of its first `num_cached` tokens already there."""
+        if self.num_charged == 0:
+            self.num_cached = num_cached
+        self.num_computed = num_cached
+        self.num_overtaken = 0
 
     @property
     def max_num_tokens(self) -> int:

@@ -1,9 +1,9 @@
 """Runs what the scheduler chose: forward pass, sampling, and what each token means."""
 
 from inference_service.engine.adapter_cache import AdapterCache
-from inference_service.engine.adapter_manager import Refusal
 from inference_service.engine.block_manager import BlockManager
 from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.readiness import Refusal
 from inference_service.engine.request import TokenOutput
 from inference_service.engine.sampler import sample
 from inference_service.engine.scheduler import ScheduledChunk, Scheduler
@@ -70,7 +70,8 @@ class StepRunner:
         finish_reason = sequence.append(token_id)
         if finish_reason:
             self._scheduler.finish(sequence)
-        return TokenOutput(sequence.request_id, [token_id], finish_reason)
+        num_cached = sequence.num_cached if sequence.num_output == 1 else 0
+        return TokenOutput(sequence.request_id, [token_id], finish_reason, num_cached=num_cached)
 
 
 def refused(sequence: Sequence, refusal: Refusal) -> TokenOutput:

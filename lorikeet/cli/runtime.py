@@ -82,12 +82,16 @@ def info(context: typer.Context, as_json: JsonOption = False) -> None:
         print_json(server)
         return
     memory = server.memory
-    used = f"{memory.kv_pages} KV, {memory.adapter_pages} adapter, {memory.free_pages} free"
+    used = (
+        f"{memory.kv_pages} KV, {memory.cached_pages} cached, {memory.adapter_pages} adapter, "
+        f"{memory.free_pages} free"
+    )
     rows = (
         ("base model", f"{server.base_model} ({server.base_model_revision})"),
         ("device", f"{server.device}, {server.dtype}"),
         ("weights", format_bytes(server.base_weight_bytes)),
         ("arena", f"{format_bytes(memory.page_bytes * memory.total_pages)}: {used} pages"),
+        ("host memory", f"{format_bytes(memory.host_bytes)} of packed adapters"),
         ("limits", f"{server.max_model_len} tokens, {server.max_num_seqs} sequences"),
         ("requests", f"{server.num_running} running, {server.num_waiting} waiting"),
         ("version", server.version),

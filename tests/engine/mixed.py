@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 
 from inference_service.engine.adapter_cache import AdapterCache, ResidentAdapter
+from inference_service.engine.eviction import EvictionQueue, RebuildCosts
 from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.page_copier import HostPageCopier
 from inference_service.engine.page_image import pack
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.peft_adapter import read_adapter
@@ -19,10 +21,14 @@ def prompt_for(index: int, length: int, vocab_size: int = 97) -> list[int]:
     return torch.randint(2, vocab_size, (length,), generator=generator).tolist()
 
 
+def make_cache(pool: PagePool, arena: torch.Tensor) -> AdapterCache:
+    return AdapterCache(pool, HostPageCopier(arena), EvictionQueue(), RebuildCosts())
+
+
 def make_resident(
     runner: ModelRunner, pool: PagePool, paths: dict[str, Path]
 ) -> dict[str, ResidentAdapter | None]:
-    cache = AdapterCache(pool, runner.arena)
+    cache = make_cache(pool, runner.arena)
     spec, layout = runner.spec, runner.layout
     resident: dict[str, ResidentAdapter | None] = {BASE: None}
     for name, path in paths.items():

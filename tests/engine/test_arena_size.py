@@ -10,9 +10,10 @@ import torch
 
 from inference_service.engine.arena_size import arena_bytes, bytes_left
 from inference_service.engine.config import DEFAULT_MEMORY_BYTES, EngineConfig, EngineConfigError
-from inference_service.engine.device_memory import DeviceMemory, read_device_memory
+from inference_service.engine.device_memory import read_device_memory
 from inference_service.engine.largest_step import run_largest_step
 from inference_service.engine.model_runner import ModelRunner
+from inference_service.engine.request import DeviceMemory
 from inference_service.models.decoder import Decoder
 from inference_service.models.loader import load_weights
 from kernels.reference import ReferenceKernels

@@ -39,7 +39,8 @@ def make_engine(model_path: Path, num_pages: int, max_lora_rank: int = 256) -> E
 def stats_of(engine: Engine) -> EngineStats:
     (stats,) = engine.handle(GetStats(0))
     assert isinstance(stats, EngineStats)
-    assert stats.free_pages + stats.kv_pages + stats.adapter_pages == stats.total_pages
+    used = stats.kv_pages + stats.cached_pages + stats.adapter_pages
+    assert stats.free_pages + used == stats.total_pages
     engine.check_integrity()
     return stats
 
@@ -68,7 +69,9 @@ def roomy(model_path: Path) -> dict[int, Result]:
 def test_preempted_requests_answer_the_same(model_path: Path, roomy: dict[int, Result]) -> None:
     engine = make_engine(model_path, 7)
     assert run_to_end(engine, submits(8)) == roomy
-    assert stats_of(engine).free_pages == 7
+    stats = stats_of(engine)
+    assert stats.num_preemptions > 0
+    assert stats.kv_pages == 0
 
 
 def test_idle_adapters_make_room_and_come_back(

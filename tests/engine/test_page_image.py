@@ -4,11 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_service.engine.adapter_cache import AdapterCache
 from inference_service.engine.page_image import pack
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.peft_adapter import LoraMatrices
 from kernels.layouts import CHUNK_ROWS
+from tests.engine.mixed import make_cache
 
 PAGE_ELEMS = 2048
 NUM_MODULES = 7
@@ -30,7 +30,7 @@ def test_matrices_survive_packing(ranks: list[int], widths: tuple[int, int], tak
     arena = torch.full((image.num_pages + taken, PAGE_ELEMS), float("nan"))
     pool = PagePool(arena.shape[0])
     pool.allocate(taken, PageUse.KV)
-    adapter = AdapterCache(pool, arena).insert("digest", image)
+    adapter = make_cache(pool, arena).insert("digest", image)
     assert image.descriptors.shape == (2, NUM_MODULES, 2)
     for part in matrices:
         rank, first = adapter.descriptors[part.layer, part.module].tolist()

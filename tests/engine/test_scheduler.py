@@ -1,87 +1,33 @@
 """The scheduler by simulation, without a model: fair between tenants, and nobody is forgotten."""
 
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_service.engine.adapter_cache import AdapterCache
-from inference_service.engine.adapter_loader import AdapterLoader
-from inference_service.engine.adapter_manager import AdapterManager
-from inference_service.engine.block_manager import BlockManager
 from inference_service.engine.fair_queue import OUTPUT_COST
-from inference_service.engine.page_pool import PagePool, PageUse
-from inference_service.engine.request import SamplingOptions, Submit
-from inference_service.engine.scheduler import Scheduler
-from inference_service.engine.sequence import Sequence
-from inference_service.models.families import read_spec
-
-BLOCK_TOKENS = 16
+from inference_service.engine.page_pool import PageUse
+from tests.engine.simulation import BLOCK_TOKENS, Limits, Simulation
 
 
-class Simulation:
-    """A scheduler whose model always samples token 1."""
-
-    def __init__(self, model_path: Path, num_pages: int, max_num_seqs: int, budget: int) -> None:
-        self.pool = PagePool(num_pages)
-        self.blocks = BlockManager(self.pool, BLOCK_TOKENS)
-        loader = AdapterLoader(read_spec(model_path), 1, torch.float32, 1)
-        adapters = AdapterManager(self.pool, AdapterCache(self.pool, torch.empty(0)), loader)
-        self.scheduler = Scheduler(self.blocks, adapters, max_num_seqs, budget)
-        self.served: dict[str, int] = {}
-        self.finished: list[int] = []
-        self.num_submitted = 0
-
-    def submit(self, tenant: str, num_prompt: int, num_output: int) -> None:
-        sampling = SamplingOptions(temperature=0.0, max_tokens=num_output)
-        submit = Submit(self.num_submitted, [0] * num_prompt, sampling, "", tenant)
-        self.scheduler.add(Sequence.from_submit(submit))
-        self.num_submitted += 1
-
-    def step(self) -> None:
-        chunks = self.scheduler.schedule()
-        assert len({chunk.sequence.request_id for chunk in chunks}) == len(chunks)
-        for chunk in chunks:
-            sequence = chunk.sequence
-            samples = chunk.samples
-            sequence.num_computed += chunk.num_tokens
-            if samples:
-                self.served[sequence.tenant] = self.served.get(sequence.tenant, 0) + 1
-                if sequence.append(1):
-                    self.scheduler.finish(sequence)
-                    self.finished.append(sequence.request_id)
-        self.pool.check_integrity()
-        self.blocks.check_integrity()
-
-    def run_to_end(self) -> None:
-        for _ in range(100_000):
-            if len(self.finished) == self.num_submitted:
-                return
-            self.step()
-        raise AssertionError(f"{self.num_submitted - len(self.finished)} requests never ended")
-
-
-def test_a_flood_does_not_delay_another_tenant(model_path: Path) -> None:
-    simulation = Simulation(model_path, num_pages=64, max_num_seqs=4, budget=256)
+def test_a_flood_does_not_delay_another_tenant() -> None:
+    simulation = Simulation(Limits(budget=256))
     for _ in range(200):
         simulation.submit("noisy", 20, 20)
     for _ in range(5):
         simulation.step()
-    simulation.submit("quiet", 20, 20)
-    quiet = simulation.num_submitted - 1
+    quiet = simulation.submit("quiet", 20, 20)
     simulation.run_to_end()
     # One round of the four that ran when it came, then its own.
     assert simulation.finished.index(quiet) < 8
 
 
 @pytest.mark.parametrize(("prompts", "outputs"), [((5, 5), (10, 10)), ((5, 90), (40, 3))])
-def test_busy_tenants_are_served_alike(
-    model_path: Path, prompts: tuple[int, int], outputs: tuple[int, int]
-) -> None:
+def test_busy_tenants_are_served_alike(prompts: tuple[int, int], outputs: tuple[int, int]) -> None:
     """By cost, whatever the shape of their requests."""
-    simulation = Simulation(model_path, num_pages=64, max_num_seqs=4, budget=64)
+    simulation = Simulation(Limits())
     for _ in range(150):
         for tenant, num_prompt, num_output in zip("ab", prompts, outputs, strict=True):
             simulation.submit(tenant, num_prompt, num_output)
@@ -97,8 +43,19 @@ def test_busy_tenants_are_served_alike(
     assert abs(costs[0] - costs[1]) <= largest
 
 
-def test_who_was_away_brings_no_credit(model_path: Path) -> None:
-    simulation = Simulation(model_path, num_pages=64, max_num_seqs=2, budget=64)
+def test_weights_are_shares_of_a_busy_engine() -> None:
+    simulation = Simulation(Limits())
+    for _ in range(400):
+        simulation.submit("heavy", 10, 10, weight=3.0)
+        simulation.submit("light", 10, 10)
+    for _ in range(600):
+        simulation.step()
+    a_batch = 4 * (10 + OUTPUT_COST * 9)
+    assert abs(simulation.cost["heavy"] / 3 - simulation.cost["light"]) <= a_batch
+
+
+def test_who_was_away_brings_no_credit() -> None:
+    simulation = Simulation(Limits(max_num_seqs=2))
     for _ in range(40):
         simulation.submit("steady", 10, 10)
     for _ in range(150):
@@ -111,31 +68,154 @@ def test_who_was_away_brings_no_credit(model_path: Path) -> None:
     assert abs(simulation.served["steady"] - simulation.served["late"]) <= 40
 
 
-@settings(max_examples=60)
+def test_priority_orders_the_requests_of_one_tenant_and_of_no_other() -> None:
+    simulation = Simulation(Limits(max_num_seqs=1))
+    simulation.submit("running", 4, 50)
+    simulation.step()
+    for _ in range(3):
+        simulation.submit("a", 10, 10)
+        simulation.submit("b", 10, 10)
+    urgent = simulation.submit("a", 10, 10, priority=-1)
+    simulation.run_to_end()
+    order = simulation.finished[1:]
+    assert order.index(urgent) == 0
+    tenants = ["a" if request_id == urgent or request_id % 2 else "b" for request_id in order]
+    assert tenants[:6].count("a") == 3  # turns are taken as if nothing were urgent
+
+
+def test_a_less_urgent_request_is_preempted_first() -> None:
+    simulation = Simulation(Limits(num_pages=8, budget=256))
+    later = [simulation.submit("a", 30, 60, priority=5), simulation.submit("a", 30, 60)]
+    simulation.run_to_end()
+    assert simulation.scheduler.num_preemptions > 0
+    assert simulation.finished == [later[1], later[0]]
+
+
+def test_a_cold_adapter_does_not_hold_back_the_others() -> None:
+    simulation = Simulation(Limits(steps_per_load=40))
+    cold = simulation.submit("a", 10, 5, "4:cold")
+    warm = [simulation.submit("a", 10, 5) for _ in range(6)]
+    simulation.run_to_end()
+    assert simulation.finished == [*warm, cold]
+    assert simulation.num_steps < 60
+
+
+@pytest.mark.parametrize("max_overtakes", [0, 3])
+def test_waiting_for_pages_is_bounded(max_overtakes: int) -> None:
+    """A large adapter gets its pages although small requests never stop coming."""
+    limits = Limits(num_pages=24, max_num_seqs=8, max_overtakes=max_overtakes, steps_per_load=1)
+    simulation = Simulation(limits)
+    for _ in range(8):
+        simulation.submit("crowd", 20, 20)
+    simulation.step()
+    large = simulation.submit("quiet", 10, 5, "18:large")
+    for _ in range(3):
+        simulation.step()  # it is loaded by now, and finds no pages
+    num_before = len(set(simulation.admitted))
+    for _ in range(300):
+        if large in simulation.finished:
+            break
+        simulation.submit("crowd", 20, 20)
+        simulation.submit("quiet", 20, 20)
+        simulation.step()
+    assert large in simulation.finished
+    overtakers = set(simulation.admitted[: simulation.admitted.index(large)])
+    assert len(overtakers) - num_before <= max_overtakes
+
+
+def test_what_cannot_ever_run_is_refused_once_that_is_known() -> None:
+    simulation = Simulation(Limits(num_pages=16))
+    bad = simulation.submit("a", 10, 5, "bad:weights")
+    too_large = simulation.submit("a", 10, 5, "17:large")
+    together = simulation.submit("a", 100, 60, "12:fits-alone")
+    fine = simulation.submit("a", 10, 5, "12:fits-alone")
+    simulation.run_to_end()
+    assert simulation.refused == {
+        bad: "ADAPTER_INVALID",
+        too_large: "OUT_OF_PAGES",
+        together: "OUT_OF_PAGES",
+    }
+    assert simulation.finished == [fine]
+    again = simulation.submit("a", 100, 60, "12:fits-alone")
+    assert simulation.refused[again] == "OUT_OF_PAGES"
+
+
+def test_shared_beginnings_are_computed_once() -> None:
+    simulation = Simulation(Limits(budget=512))
+    simulation.submit("a", 70, 3, first_token=5)
+    simulation.run_to_end()
+    simulation.submit("a", 70, 3, first_token=5)
+    (chunk,) = simulation.step()
+    assert chunk.sequence.num_cached == 4 * BLOCK_TOKENS
+    assert chunk.num_tokens == 6
+    for tenant, adapter in (("b", ""), ("a", "1:x")):  # nothing is shared across these
+        simulation.run_to_end()
+        simulation.submit(tenant, 70, 3, adapter, first_token=5)
+        while not (chunks := simulation.step()):
+            pass
+        assert chunks[0].num_tokens == 70, (tenant, adapter)
+
+
+def test_a_whole_number_of_blocks_leaves_a_token_to_compute() -> None:
+    simulation = Simulation(Limits(budget=512))
+    for _ in range(2):
+        simulation.submit("a", 64, 2, first_token=5)
+        (chunk,) = simulation.step()
+        simulation.run_to_end()
+    assert chunk.sequence.num_cached == 3 * BLOCK_TOKENS
+
+
+def test_a_preempted_request_finds_its_own_blocks_again() -> None:
+    simulation = Simulation(Limits(num_pages=8, budget=256))
+    for _ in range(2):
+        simulation.submit("a", 30, 60)
+    simulation.run_to_end()
+    assert simulation.scheduler.num_preemptions > 0
+    assert simulation.blocks.num_prefix_hits > 0
+
+
+REQUESTS = st.tuples(
+    st.sampled_from("abc"),
+    st.integers(1, 60),
+    st.integers(1, 60),
+    st.sampled_from(["", "1:x", "2:y", "3:z", "bad:w"]),
+    st.integers(0, 5),
+)
+
+
+@settings(max_examples=80, deadline=None)
 @given(
-    requests=st.lists(
-        st.tuples(
-            st.sampled_from("abc"), st.integers(1, 60), st.integers(1, 60), st.integers(0, 5)
-        ),
-        min_size=1,
-        max_size=30,
-    ),
-    num_pages=st.integers(8, 24),
+    requests=st.lists(REQUESTS, min_size=1, max_size=30),
+    num_pages=st.integers(11, 24),
     max_num_seqs=st.integers(1, 8),
     budget=st.integers(1, 64),
+    host_bytes=st.integers(0, 20),
+    max_resident=st.integers(0, 2),
 )
 def test_every_request_ends_under_any_pressure(
-    model_path: Path,
-    requests: list[tuple[str, int, int, int]],
+    requests: list[tuple[str, int, int, str, int]],
     num_pages: int,
     max_num_seqs: int,
     budget: int,
+    host_bytes: int,
+    max_resident: int,
 ) -> None:
-    simulation = Simulation(model_path, num_pages, max_num_seqs, budget)
-    for tenant, num_prompt, num_output, num_steps in requests:
-        simulation.submit(tenant, num_prompt, num_output)
+    limits = Limits(num_pages, max_num_seqs, budget, 3, host_bytes, max_resident)
+    simulation = Simulation(limits)
+    for number, (tenant, num_prompt, num_output, adapter, num_steps) in enumerate(requests):
+        simulation.submit(
+            tenant, num_prompt, num_output, adapter, priority=number % 3, first_token=number % 4
+        )
         for _ in range(num_steps):
             simulation.step()
     simulation.run_to_end()
-    assert sorted(simulation.finished) == list(range(len(requests)))
+    ended = sorted([*simulation.finished, *simulation.refused])
+    assert ended == list(range(len(requests)))
+    for request_id in simulation.refused:
+        assert requests[request_id][3] == "bad:w"
     assert simulation.pool.num_used(PageUse.KV) == 0
+
+
+def test_the_scheduler_needs_no_torch() -> None:
+    script = "import sys, inference_service.engine.scheduler; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -153,7 +153,8 @@ async def test_the_server_tells_what_it_is(world: World) -> None:
     assert info.config_digest.startswith("sha256:")
     assert (info.device, info.dtype, info.max_model_len) == ("cpu", "float32", INFO.max_model_len)
     memory = info.memory
-    assert memory.total_pages == memory.free_pages + memory.kv_pages + memory.adapter_pages
+    used = memory.kv_pages + memory.cached_pages + memory.adapter_pages
+    assert memory.total_pages == memory.free_pages + used
     assert info.version
 
 

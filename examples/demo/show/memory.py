@@ -61,7 +61,8 @@ def print_residency(
     memory, comparison = server.memory, MemoryComparison.of(server, adapters)
     console.print(
         f"arena: {memory.total_pages} pages of {format_bytes(memory.page_bytes)}"
-        f" = {memory.kv_pages} KV + {memory.adapter_pages} adapter + {memory.free_pages} free"
+        f" = {memory.kv_pages} KV + {memory.cached_pages} cached + {memory.adapter_pages} adapter"
+        f" + {memory.free_pages} free"
     )
     weights, arena = comparison.base_weight_bytes, comparison.arena_bytes
     count = comparison.num_adapters

@@ -1,0 +1,185 @@
+"""The scheduler and the memory under it without a model: every step samples token 1."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from inference_service.engine.adapter_cache import AdapterCache
+from inference_service.engine.adapter_loader import AdapterLoader, LoadedImage
+from inference_service.engine.adapter_manager import AdapterManager
+from inference_service.engine.arena_memory import ArenaMemory
+from inference_service.engine.block_manager import BlockManager
+from inference_service.engine.eviction import EvictionQueue, RebuildCosts
+from inference_service.engine.fair_queue import OUTPUT_COST, PROMPT_COST
+from inference_service.engine.host_tier import HostTier
+from inference_service.engine.page_copier import HostPageCopier
+from inference_service.engine.page_image import PageImage
+from inference_service.engine.page_pool import PagePool
+from inference_service.engine.peft_adapter import AdapterInvalidError
+from inference_service.engine.prefix_cache import PrefixCache, PrefixKeys
+from inference_service.engine.request import SamplingOptions, Submit
+from inference_service.engine.scheduler import ScheduledChunk, Scheduler, SchedulerLimits
+from inference_service.engine.sequence import Sequence
+
+BLOCK_TOKENS = 16
+
+
+class SlowDisk(AdapterLoader):
+    """An adapter loader whose reads take a number of steps; sizes are in the digests: "7:name"."""
+
+    def __init__(self, steps_per_load: int) -> None:
+        self._steps_per_load = steps_per_load
+        self._due: dict[str, int] = {}
+        self._now = 0
+
+    @property
+    def num_loading(self) -> int:
+        return len(self._due)
+
+    def start(self, digest: str, _: Path) -> None:
+        self._due.setdefault(digest, self._now + self._steps_per_load)
+
+    def finished(self) -> list[tuple[str, LoadedImage | AdapterInvalidError]]:
+        self._now += 1
+        done = [digest for digest, due in self._due.items() if due <= self._now]
+        for digest in done:
+            del self._due[digest]
+        return [(digest, _image(digest)) for digest in done]
+
+    def close(self) -> None:
+        pass
+
+
+def _image(digest: str) -> LoadedImage | AdapterInvalidError:
+    size = digest.partition(":")[0]
+    if size == "bad":
+        return AdapterInvalidError(digest)
+    table = torch.zeros(0, dtype=torch.int64)
+    return LoadedImage(PageImage(torch.zeros(int(size), 1), table, table, 1), 0.001)
+
+
+@dataclass
+class Limits:
+    num_pages: int = 64
+    max_num_seqs: int = 4
+    budget: int = 64
+    max_overtakes: int = 16
+    host_bytes: int = 100
+    max_resident: int = 0
+    steps_per_load: int = 3
+
+
+@dataclass
+class Simulation:
+    """`served` counts output tokens, `cost` what the fair queue counts, by tenant."""
+
+    limits: Limits
+    served: Counter[str] = field(default_factory=Counter)
+    cost: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    finished: list[int] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+    admitted: list[int] = field(default_factory=list)
+    num_submitted: int = 0
+    num_steps: int = 0
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        self.pool = PagePool(limits.num_pages)
+        self.idle, costs = EvictionQueue(), RebuildCosts()
+        self.prefixes = PrefixCache(self.pool, self.idle, costs)
+        keys = PrefixKeys(b"salt", "base", BLOCK_TOKENS)
+        self.blocks = BlockManager(self.pool, BLOCK_TOKENS, self.prefixes, keys)
+        self.host = HostTier(limits.host_bytes)
+        copier = HostPageCopier(torch.zeros(limits.num_pages, 1))
+        self.cache = AdapterCache(self.pool, copier, self.idle, costs)
+        self.memory = ArenaMemory(self.pool, self.idle, self.prefixes, self.cache, self.host)
+        self.adapters = AdapterManager(
+            self.pool,
+            self.memory,
+            self.cache,
+            self.host,
+            SlowDisk(limits.steps_per_load),
+            costs,
+            limits.max_resident,
+        )
+        scheduler_limits = SchedulerLimits(limits.max_num_seqs, limits.budget, limits.max_overtakes)
+        self.scheduler = Scheduler(self.blocks, self.adapters, self.memory, scheduler_limits)
+
+    def submit(
+        self,
+        tenant: str,
+        num_prompt: int,
+        num_output: int,
+        adapter: str = "",
+        *,
+        weight: float = 1.0,
+        priority: int = 0,
+        first_token: int | None = None,
+    ) -> int:
+        """Prompts with the same `first_token` begin alike; without one, a prompt is like no other.
+
+        Returns the request's id.
+        """
+        request_id = self.num_submitted
+        self.num_submitted += 1
+        if adapter and not self.adapters.knows(adapter):
+            self.adapters.add(adapter, Path())
+        start = 1000 + request_id if first_token is None else first_token
+        sampling = SamplingOptions(temperature=0.0, max_tokens=num_output)
+        prompt = [start] * num_prompt
+        submit = Submit(request_id, prompt, sampling, adapter, tenant, weight, priority)
+        sequence = Sequence.from_submit(submit)
+        refusal = self.scheduler.why_never(sequence)
+        if refusal is None:
+            self.scheduler.add(sequence)
+        else:
+            self.refused[request_id] = refusal.reason
+        return request_id
+
+    def step(self) -> list[ScheduledChunk]:
+        for sequence, refusal in self.scheduler.refuse_waiting(self.adapters.collect()):
+            self.refused[sequence.request_id] = refusal.reason
+        chunks = self.scheduler.schedule()
+        self.adapters.trim_host(self.scheduler.awaited_adapters)
+        assert len({chunk.sequence.request_id for chunk in chunks}) == len(chunks)
+        assert sum(chunk.num_tokens for chunk in chunks) <= self.limits.budget
+        assert self.scheduler.num_running <= self.limits.max_num_seqs
+        for chunk in chunks:
+            self._run(chunk)
+        self.num_steps += 1
+        return chunks
+
+    def _run(self, chunk: ScheduledChunk) -> None:
+        sequence, samples = chunk.sequence, chunk.samples
+        if sequence.request_id not in self.admitted[-64:]:
+            self.admitted.append(sequence.request_id)
+        assert len(self.blocks.table(sequence.request_id)) * BLOCK_TOKENS >= (
+            sequence.num_computed + chunk.num_tokens
+        )
+        self.cost[sequence.tenant] += chunk.num_tokens * (
+            OUTPUT_COST if sequence.num_output else PROMPT_COST
+        )
+        sequence.num_computed += chunk.num_tokens
+        if samples:
+            self.served[sequence.tenant] += 1
+            if sequence.append(1):
+                self.scheduler.finish(sequence)
+                self.finished.append(sequence.request_id)
+
+    @property
+    def num_open(self) -> int:
+        return self.num_submitted - len(self.finished) - len(self.refused)
+
+    def run_to_end(self, max_steps: int = 100_000) -> None:
+        for _ in range(max_steps):
+            if self.num_open == 0:
+                return
+            self.step()
+            self.check_integrity()
+        raise AssertionError(f"{self.num_open} requests never ended")
+
+    def check_integrity(self) -> None:
+        for part in (*(self.pool, self.blocks, self.prefixes, self.cache, self.host, self.idle),):
+            part.check_integrity()
