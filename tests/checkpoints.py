@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -50,6 +51,13 @@ def write_adapter(
         if "lora_B" in name:  # PEFT starts it at zero: an adapter that changes nothing
             parameter.data.normal_(0, 0.2 / rank**0.5)
     model.save_pretrained(directory)
+    return directory
+
+
+def scale_adapter(directory: Path, factor: float) -> Path:
+    """Multiplies every tensor of an adapter; by 1e35, what it computes overflows."""
+    path = directory / "adapter_model.safetensors"
+    save_file({name: tensor * factor for name, tensor in load_file(path).items()}, path)
     return directory
 
 

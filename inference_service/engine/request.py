@@ -89,8 +89,25 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
 Command = Submit | Abort | Load | Unload | Pin | Unpin | GetStats | Shutdown
 
 
-class TokenOutput(msgspec.Struct, frozen=True):
-    """Tokens of one request from one step.
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """How likely a token was by the model itself, before sampling settings are applied.
+
+    `rank` 1: no token was likelier. `top_ids`: the likeliest tokens, as many as were asked for,
+    likeliest first, with their logprobs.
+    """
+
+    token_id: int
+    logprob: float
+    rank: int
+    top_ids: list[int]
+    top_logprobs: list[float]
+
+
+class TokenOutput(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of one request from one step; `logprobs` has one for each if they were asked for.
+
+    `prompt_logprobs` are of the prompt's tokens from the second on, in order, over as many outputs
+    as the prompt took steps; all come before or with the first token.
 
     `num_cached` are the prompt tokens that the prefix cache had, told with the first token.
     `finish_reason` is "", "stop" (a stop token, which is the last of `token_ids`) or "length".
@@ -103,6 +120,8 @@ class TokenOutput(msgspec.Struct, frozen=True):
     refusal: str = ""
     error: str = ""
     num_cached: int = 0
+    logprobs: list[TokenLogprob] = []
+    prompt_logprobs: list[TokenLogprob] = []
 
     @property
     def is_last(self) -> bool:

@@ -1,64 +1,147 @@
 """One token per row of logits. What a request draws depends on its seed and on nothing else in
-the batch: its k-th uniform number is a function of (seed, k) alone."""
+the batch: its k-th uniform number is a function of (seed, k) alone, and rows never mix.
+
+The order is vLLM's: logit bias, penalties, no stop token before min_tokens, temperature, min_p,
+top_k, top_p. The last three keep every token that is at least as likely as the least likely one
+they must keep: of equals, all or none.
+"""
 
 from collections.abc import Sequence as Series
 
 import numpy as np
 import torch
 
+from inference_service.engine.logit_editor import edit_logits
+from inference_service.engine.row_slices import row_slices
 from inference_service.engine.sequence import Sequence
+from inference_service.engine.weights import ONE, relative_to_highest, weigh
 
 # Below this temperature nothing but the most likely token has a chance, as in vLLM.
 _GREEDY_BELOW = 1e-5
+# Most nuclei (top_p) have fewer tokens, which are found much faster than all are sorted.
+_NUCLEUS_GUESS = 256
 
 
-def sample(logits: torch.Tensor, sequences: Series[Sequence]) -> list[int]:
-    """logits [S, vocab] float32, finite, one row per sequence; may be overwritten.
+@torch.inference_mode()
+def sample(logits: torch.Tensor, sequences: Series[Sequence]) -> torch.Tensor:
+    """logits [S, vocab] float32, one row per sequence; may be overwritten.
 
-    Returns S token ids.
+    Returns token ids [S] int64 on the same device; those of rows that are not finite mean nothing.
     """
-    _mask_stops(logits, sequences)
-    token_ids: list[int] = logits.argmax(dim=-1).tolist()
+    edit_logits(logits, [sequence.edits for sequence in sequences])
     rows = [row for row, s in enumerate(sequences) if s.sampling.temperature >= _GREEDY_BELOW]
-    if rows:
-        drawn = _draw(logits[rows], [sequences[row] for row in rows])
-        for row, token_id in zip(rows, drawn.tolist(), strict=True):
-            token_ids[row] = token_id
+    if not rows:
+        return logits.argmax(dim=-1)
+    if len(rows) == len(sequences):
+        return _draw(logits, sequences)
+    token_ids = logits.argmax(dim=-1)
+    token_ids[rows] = _draw(logits[rows], [sequences[row] for row in rows])
     return token_ids
 
 
-def _mask_stops(logits: torch.Tensor, sequences: Series[Sequence]) -> None:
-    """No stop token before min_tokens."""
-    for row, sequence in enumerate(sequences):
-        if sequence.num_output < sequence.sampling.min_tokens and sequence.stop_token_ids:
-            logits[row, list(sequence.stop_token_ids)] = float("-inf")
-
-
 def _draw(logits: torch.Tensor, sequences: Series[Sequence]) -> torch.Tensor:
-    """Inverse-CDF sampling over temperature, then top-k, then top-p, as vLLM orders them."""
+    slices = row_slices(*logits.shape)
+    return torch.cat([_draw_slice(logits[rows], sequences[rows]) for rows in slices])
 
-    def column(values: list[float]) -> torch.Tensor:
-        return torch.tensor(values, device=logits.device).unsqueeze(1)
 
+def _draw_slice(logits: torch.Tensor, sequences: Series[Sequence]) -> torch.Tensor:
+    """Inverse-CDF sampling, in the order of token ids, over what is kept of the distribution."""
     options = [sequence.sampling for sequence in sequences]
-    # Relative to the highest, so that a low temperature cannot make two infinities.
-    relative = logits - logits.amax(dim=-1, keepdim=True)
-    scaled = relative / column([option.temperature for option in options])
-    ordered, token_ids = scaled.sort(dim=-1, descending=True, stable=True)
-    ranks = torch.arange(ordered.shape[1], device=logits.device)
-    top_k = column([float(option.top_k or ordered.shape[1]) for option in options])
-    probabilities = ordered.masked_fill(ranks >= top_k, float("-inf")).softmax(dim=-1)
-    before = probabilities.cumsum(dim=-1) - probabilities
-    # The most likely token is kept whatever top_p is.
-    outside = (before >= column([option.top_p for option in options])) & (ranks > 0)
-    cumulative = probabilities.masked_fill(outside, 0.0).cumsum(dim=-1)
-    draws = column([_uniform(sequence) for sequence in sequences]).float()
-    chosen = torch.searchsorted(cumulative, draws * cumulative[:, -1:], right=True)
-    kept = (~outside & (probabilities > 0)).sum(dim=-1, keepdim=True)
-    return token_ids.gather(1, torch.minimum(chosen, kept - 1)).squeeze(1)
+    temperature = _column([option.temperature for option in options], torch.float32, logits)
+    weights = weigh(relative_to_highest(logits).div_(temperature))
+    if any(option.min_p > 0 for option in options):
+        least = _column([int(option.min_p * ONE) for option in options], torch.int64, logits)
+        weights = torch.where(weights >= least, weights, 0)
+    weights = _keep_top_k(weights, [option.top_k for option in options])
+    weights = _keep_top_p(weights, [option.top_p for option in options])
+    cumulative = weights.cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    # Rounded, the product can be the total itself.
+    target = (_uniform(sequences, logits.device) * total).long().minimum(total - 1)
+    # A row that is not finite has no total; its token is some token all the same.
+    chosen = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    return chosen.clamp_(max=logits.shape[1] - 1)
 
 
-def _uniform(sequence: Sequence) -> float:
-    """In [0, 1); counter-based, so a preempted request draws the same numbers again."""
-    bits = np.random.Philox(key=sequence.sampling.seed, counter=sequence.num_output)
-    return float(np.random.Generator(bits).random())
+def _keep_top_k(weights: torch.Tensor, top_k: list[int]) -> torch.Tensor:
+    counts = [min(k or weights.shape[1], weights.shape[1]) for k in top_k]
+    rows = [row for row, count in enumerate(counts) if count < weights.shape[1]]
+    if not rows:
+        return weights
+    subset = _take(weights, rows)
+    counts = [counts[row] for row in rows]
+    highest = subset.topk(max(counts)).values
+    threshold = highest.gather(1, _column(counts, torch.int64, weights) - 1)
+    return _put(weights, rows, torch.where(subset >= threshold, subset, 0))
+
+
+def _keep_top_p(weights: torch.Tensor, top_p: list[float]) -> torch.Tensor:
+    rows = [row for row, p in enumerate(top_p) if p < 1]
+    if not rows:
+        return weights
+    subset = _take(weights, rows)
+    shares = _column([top_p[row] for row in rows], torch.float64, weights)
+    total = subset.sum(dim=-1, keepdim=True)
+    threshold = _nucleus_threshold(subset, (shares * total).ceil().long().minimum(total))
+    return _put(weights, rows, torch.where(subset >= threshold, subset, 0))
+
+
+def _take(weights: torch.Tensor, rows: list[int]) -> torch.Tensor:
+    """The rows, ascending, without a copy when they are all there are."""
+    return weights if len(rows) == len(weights) else weights[rows]
+
+
+def _put(weights: torch.Tensor, rows: list[int], changed: torch.Tensor) -> torch.Tensor:
+    """`weights` with the rows, ascending, changed."""
+    if len(rows) == len(weights):
+        return changed
+    weights[rows] = changed
+    return weights
+
+
+def _nucleus_threshold(
+    weights: torch.Tensor, wanted: torch.Tensor, guess: int = _NUCLEUS_GUESS
+) -> torch.Tensor:
+    """[R, 1]: the least weight of the fewest tokens that together weigh `wanted` [R, 1].
+
+    Looks at the `guess` heaviest, and at more where those are not enough.
+    """
+    highest = weights.topk(min(guess, weights.shape[1])).values
+    threshold = _last_needed(highest, wanted)
+    is_larger = (highest.sum(dim=-1) < wanted.squeeze(1)).nonzero().squeeze(1)
+    if len(is_larger):
+        threshold[is_larger] = _nucleus_threshold(weights[is_larger], wanted[is_larger], 16 * guess)
+    return threshold
+
+
+def _last_needed(ordered: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """[R, 1]: the weight with which the sum over `ordered`, highest first, reaches `wanted`."""
+    before = ordered.cumsum(dim=-1) - ordered
+    num_needed = (before < wanted).sum(dim=-1, keepdim=True)
+    return ordered.gather(1, (num_needed - 1).clamp_(min=0))  # none in a row that is not finite
+
+
+def _column(
+    values: Series[float] | Series[int], dtype: torch.dtype, like: torch.Tensor
+) -> torch.Tensor:
+    return torch.tensor(values, dtype=dtype, device=like.device).unsqueeze(1)
+
+
+def _uniform(sequences: Series[Sequence], device: torch.device) -> torch.Tensor:
+    """[R, 1] float64 in [0, 1); counter-based, so a preempted request draws the same again."""
+    seeds = np.array([sequence.sampling.seed for sequence in sequences], dtype=np.uint64)
+    counters = np.array([sequence.num_output for sequence in sequences], dtype=np.uint64)
+    bits = _mix(_mix(seeds) + (counters + np.uint64(1)) * _GOLDEN)
+    return torch.from_numpy((bits >> np.uint64(11)) * 2.0**-53).to(device).unsqueeze(1)
+
+
+_Bits = np.ndarray[tuple[int], np.dtype[np.uint64]]
+# SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(state: _Bits) -> _Bits:
+    """A bijection of 64 bits in which every input bit changes about half of the output's."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

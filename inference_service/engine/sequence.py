@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from inference_service.engine.logit_edits import LogitEdits
 from inference_service.engine.request import SamplingOptions, Submit
 
 
@@ -10,7 +11,8 @@ class Sequence:
     """Prompt and output tokens, and how many of them have their KV in the arena.
 
     Owned by the scheduler. After a preemption `num_computed` is 0 again and the output tokens are
-    recomputed as if they were prompt; `num_charged`, how many its tenant was charged for, stays.
+    recomputed as if they were prompt; `num_charged`, how many its tenant was charged for, stays,
+    and so does `num_prompt_logprobs`, how many prompt tokens' logprobs were sent.
     `num_overtaken`: admissions that passed it while its adapter lacked pages. `num_cached`: prompt
     tokens whose KV was there when it first started. `block_keys`: see PrefixKeys.
     """
@@ -27,8 +29,10 @@ class Sequence:
     num_charged: int = 0
     num_overtaken: int = 0
     num_cached: int = 0
+    num_prompt_logprobs: int = 0
     stop_token_ids: frozenset[int] = field(default_factory=frozenset)
     block_keys: list[bytes] = field(default_factory=list)
+    edits: LogitEdits | None = None
 
     @classmethod
     def from_submit(cls, submit: Submit) -> "Sequence":
@@ -42,6 +46,7 @@ class Sequence:
             weight=submit.weight,
             priority=submit.priority,
             stop_token_ids=frozenset(submit.sampling.stop_token_ids),
+            edits=LogitEdits.make(submit.prompt_token_ids, submit.sampling),
         )
 
     @property
@@ -76,6 +81,8 @@ class Sequence:
     def append(self, token_id: int) -> str:
         """Adds a sampled token; returns the finish reason, or "" to go on."""
         self.token_ids.append(token_id)
+        if self.edits is not None:
+            self.edits.add(token_id)
         if token_id in self.stop_token_ids and self.num_output > self.sampling.min_tokens:
             return "stop"
         return "length" if self.num_output >= self.sampling.max_tokens else ""

@@ -1,13 +1,29 @@
 """Runs what the scheduler chose: forward pass, sampling, and what each token means."""
 
+from dataclasses import dataclass, field
+
+import torch
+
 from inference_service.engine.adapter_cache import AdapterCache
 from inference_service.engine.block_manager import BlockManager
+from inference_service.engine.logprobs import token_logprobs
 from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.prompt_logprobs import prompt_logprobs
 from inference_service.engine.readiness import Refusal
-from inference_service.engine.request import TokenOutput
+from inference_service.engine.request import TokenLogprob, TokenOutput
 from inference_service.engine.sampler import sample
 from inference_service.engine.scheduler import ScheduledChunk, Scheduler
 from inference_service.engine.sequence import Sequence
+
+
+@dataclass
+class _Found:
+    """What a step found out for one sequence."""
+
+    is_finite: bool = True
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class StepRunner:
@@ -30,22 +46,18 @@ class StepRunner:
         return self._num_steps
 
     def run(self, chunks: list[ScheduledChunk]) -> list[TokenOutput]:
-        """One step of at least one chunk; the output of every sequence that got a token."""
+        """One step of at least one chunk; the output of every sequence that has one."""
         self._num_steps += 1
-        logits = self._runner.run([self._step_input(chunk) for chunk in chunks]).logits
+        result = self._runner.run([self._step_input(chunk) for chunk in chunks])
+        found = {chunk.sequence: _Found() for chunk in chunks}
+        self._find_prompt_logprobs(chunks, result.hidden, found)
         sampling = [chunk.sequence for chunk in chunks if chunk.samples]
+        if sampling:
+            _find_tokens(result.logits, sampling, found)
         for chunk in chunks:
             chunk.sequence.num_computed += chunk.num_tokens
-        if not sampling:
-            return []
-        finite = logits.isfinite().all(dim=-1).tolist()
-        outputs = [self._give_up(s) for s, sound in zip(sampling, finite, strict=True) if not sound]
-        if outputs:
-            logits = logits[finite]
-            sampling = [s for s, sound in zip(sampling, finite, strict=True) if sound]
-        token_ids = sample(logits, sampling)
-        outputs += [self._advance(s, token) for s, token in zip(sampling, token_ids, strict=True)]
-        return outputs
+        outputs = [self._output(sequence, what) for sequence, what in found.items()]
+        return [output for output in outputs if output is not None]
 
     def _step_input(self, chunk: ScheduledChunk) -> StepInput:
         sequence, start = chunk.sequence, chunk.sequence.num_computed
@@ -58,6 +70,38 @@ class StepRunner:
             samples=chunk.samples,
         )
 
+    def _find_prompt_logprobs(
+        self, chunks: list[ScheduledChunk], hidden: torch.Tensor, found: dict[Sequence, _Found]
+    ) -> None:
+        start = 0
+        for chunk in chunks:
+            if chunk.sequence.needs_prompt_logits:
+                rows = hidden[start : start + chunk.num_tokens]
+                logprobs = prompt_logprobs(self._runner, chunk, rows)
+                found[chunk.sequence].is_finite = logprobs is not None
+                found[chunk.sequence].prompt_logprobs = logprobs or []
+            start += chunk.num_tokens
+
+    def _output(self, sequence: Sequence, found: _Found) -> TokenOutput | None:
+        """What to send, with the sequence moved on; None when the step only filled its KV."""
+        if not found.is_finite:
+            return self._give_up(sequence)
+        if not (found.token_ids or found.prompt_logprobs):
+            return None
+        finish_reason = ""
+        for token_id in found.token_ids:
+            finish_reason = sequence.append(token_id)
+        if finish_reason:
+            self._scheduler.finish(sequence)
+        return TokenOutput(
+            sequence.request_id,
+            found.token_ids,
+            finish_reason,
+            num_cached=sequence.num_cached if sequence.num_output == 1 else 0,
+            logprobs=found.logprobs,
+            prompt_logprobs=found.prompt_logprobs,
+        )
+
     def _give_up(self, sequence: Sequence) -> TokenOutput:
         """Finite weights can still be so large that they overflow on the way."""
         self._scheduler.finish(sequence)
@@ -66,14 +110,29 @@ class StepRunner:
         )
         return refused(sequence, Refusal("OUTPUT_NOT_FINITE", message))
 
-    def _advance(self, sequence: Sequence, token_id: int) -> TokenOutput:
-        finish_reason = sequence.append(token_id)
-        if finish_reason:
-            self._scheduler.finish(sequence)
-        num_cached = sequence.num_cached if sequence.num_output == 1 else 0
-        return TokenOutput(sequence.request_id, [token_id], finish_reason, num_cached=num_cached)
-
 
 def refused(sequence: Sequence, refusal: Refusal) -> TokenOutput:
     """The last output of a sequence the engine cannot go on with."""
     return TokenOutput(sequence.request_id, [], refusal=refusal.reason, error=refusal.message)
+
+
+@torch.inference_mode()
+def _find_tokens(
+    logits: torch.Tensor, sequences: list[Sequence], found: dict[Sequence, _Found]
+) -> None:
+    """Samples from logits [S, vocab], which may be overwritten, once nothing else needs them."""
+    rows = [row for row, s in enumerate(sequences) if s.sampling.logprobs is not None]
+    unedited = logits[rows] if rows else logits
+    finite = logits.amax(dim=-1).isfinite() & logits.amin(dim=-1).isfinite()
+    token_ids = sample(logits, sequences)
+    for sequence, token_id, is_finite in zip(
+        sequences, *torch.stack([token_ids, finite.long()]).tolist(), strict=True
+    ):
+        found[sequence].token_ids = [token_id]
+        found[sequence].is_finite &= bool(is_finite)
+    if rows:
+        num_top = [sequences[row].sampling.logprobs or 0 for row in rows]
+        for row, logprob in zip(
+            rows, token_logprobs(unedited, token_ids[rows], num_top), strict=True
+        ):
+            found[sequences[row]].logprobs = [logprob]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from inference_service.engine.engine import Engine
-from inference_service.engine.request import Command, StepOutput
+from inference_service.engine.request import Command, StepOutput, TokenLogprob
 
 
 @dataclass
@@ -13,6 +13,8 @@ class Result:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str = ""
     refusal: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 def run_to_end(
@@ -35,6 +37,8 @@ def run_to_end(
             result = results.setdefault(output.request_id, Result())
             assert not result.finish_reason, "output after the last one"
             result.token_ids += output.token_ids
+            result.logprobs += output.logprobs
+            result.prompt_logprobs += output.prompt_logprobs
             result.finish_reason = output.finish_reason
             result.refusal = output.refusal
     return results

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
@@ -24,7 +23,7 @@ from inference_service.engine.request import (
     Unload,
     Unloaded,
 )
-from tests.checkpoints import write_adapter
+from tests.checkpoints import scale_adapter, write_adapter
 from tests.engine.driver import Result, run_to_end
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=24)
@@ -182,12 +181,7 @@ def test_too_high_a_rank_is_refused(model_path: Path, tmp_path: Path) -> None:
 def test_weights_that_overflow_cost_only_their_own_request(
     model_path: Path, tmp_path: Path, roomy: dict[int, Result]
 ) -> None:
-    path = write_adapter(tmp_path, model_path, 4)
-    weights = load_file(path / "adapter_model.safetensors")
-    save_file(
-        {name: tensor * 1e35 for name, tensor in weights.items()},
-        path / "adapter_model.safetensors",
-    )
+    path = scale_adapter(write_adapter(tmp_path, model_path, 4), 1e35)
     engine = make_engine(model_path, 300)
     load(engine, "huge", path)
     sampled = SamplingOptions(temperature=1.0, max_tokens=5)

@@ -1,31 +1,82 @@
-"""Sampling: ranges honoured, distributions right, and a seed decides alone."""
+"""Sampling: held to a naive reference, distributions right, and a seed decides alone."""
 
+import itertools
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from inference_service.engine import sampler
 from inference_service.engine.request import SamplingOptions, Submit
 from inference_service.engine.sampler import sample
 from inference_service.engine.sequence import Sequence
+from tests.engine.sampling_reference import distribution
 
 VOCABULARY = 50
+PROMPT = [1, 2, 3, 2]
 
 
-def sequence(**options: float) -> Sequence:
-    settings = SamplingOptions(**{"max_tokens": 100, **options})  # type: ignore[arg-type]
-    return Sequence.from_submit(Submit(0, [1, 2, 3], settings))
+def sequence(output: list[int] | None = None, **options: Any) -> Sequence:
+    made = Sequence.from_submit(Submit(0, PROMPT, SamplingOptions(max_tokens=100, **options)))
+    for token_id in output or []:
+        made.append(token_id)
+    return made
 
 
-def draw(logits: torch.Tensor, count: int, **options: float) -> list[int]:
+def draw(logits: torch.Tensor, count: int, **options: Any) -> list[int]:
     """`count` tokens of one request, always from the same logits."""
     request = sequence(**options)
     for _ in range(count):
-        request.append(sample(logits.clone().unsqueeze(0), [request])[0])
-    return request.token_ids[3:]
+        request.append(int(sample(logits.clone().unsqueeze(0), [request])))
+    return request.token_ids[len(PROMPT) :]
+
+
+def random_logits(seed: int, size: int = VOCABULARY) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed)) * 3
 
 
 @pytest.fixture
 def logits() -> torch.Tensor:
-    return torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(3)) * 2
+    return random_logits(3)
+
+
+tokens = st.integers(0, VOCABULARY - 1)
+penalties = st.one_of(st.just(0.0), st.floats(-2, 2, width=32))
+any_options = st.fixed_dictionaries(
+    {"temperature": st.one_of(st.just(0.0), st.floats(0.125, 3, width=32))},
+    optional={
+        "top_p": st.floats(0.0625, 1, width=32),
+        "top_k": st.integers(0, VOCABULARY + 5),
+        "min_p": st.floats(0, 1, width=32),
+        "repetition_penalty": st.floats(0.25, 2, width=32),
+        "presence_penalty": penalties,
+        "frequency_penalty": penalties,
+        "logit_bias": st.dictionaries(tokens, st.floats(-100, 100, width=32), max_size=4),
+        "stop_token_ids": st.lists(tokens, max_size=3, unique=True).map(tuple),
+        "min_tokens": st.integers(0, 4),
+        "seed": st.integers(0, 2**64 - 1),
+    },
+)
+any_output = st.lists(tokens, max_size=6)
+
+
+@settings(max_examples=150, deadline=None)
+@given(any_options, any_output, st.integers(0, 10**6), st.floats(0, 1, exclude_max=True))
+def test_any_draw_is_the_references(
+    options: dict[str, Any], output: list[int], seed: int, uniform: float
+) -> None:
+    """The token drawn at `uniform` is the one whose share of the reference's CDF has it."""
+    logits, request = random_logits(seed), sequence(output, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler, "_uniform", lambda *_: torch.full((1, 1), uniform).double())
+        token = int(sample(logits.clone().unsqueeze(0), [request]))
+    expected = distribution(logits.tolist(), PROMPT, output, request.sampling)
+    share_end = list(itertools.accumulate(expected))
+    assert expected[token] > 0
+    assert share_end[token] - expected[token] - 1e-6 <= uniform <= share_end[token] + 1e-6
 
 
 def test_zero_temperature_is_greedy(logits: torch.Tensor) -> None:
@@ -37,40 +88,116 @@ def test_tiny_temperatures_are_greedy_too(logits: torch.Tensor, temperature: flo
     assert set(draw(logits * 100, 5, temperature=temperature)) == {int(logits.argmax())}
 
 
-def test_frequencies_follow_the_softmax(logits: torch.Tensor) -> None:
-    drawn = torch.tensor(draw(logits, 20_000, temperature=1.5, seed=1))
-    frequencies = torch.bincount(drawn, minlength=VOCABULARY) / len(drawn)
-    assert (frequencies - (logits / 1.5).softmax(0)).abs().max() < 0.015
+def test_frequencies_follow_the_softmax_over_a_request(logits: torch.Tensor) -> None:
+    drawn = torch.tensor(draw(logits, 10_000, temperature=1.5, seed=1))
+    assert_drawn_from((logits / 1.5).softmax(0), drawn)
+
+
+@pytest.mark.parametrize("first_seed", [0, 2**63])
+def test_frequencies_follow_the_softmax_over_seeds(logits: torch.Tensor, first_seed: int) -> None:
+    requests = [sequence(temperature=1.5, seed=first_seed + seed) for seed in range(20_000)]
+    drawn = sample(logits.repeat(len(requests), 1), requests)
+    assert_drawn_from((logits / 1.5).softmax(0), drawn)
+
+
+def assert_drawn_from(probabilities: torch.Tensor, drawn: torch.Tensor) -> None:
+    """Pearson's test, six deviations wide, over bins (token mod 50) expected ten times or more."""
+    bins = torch.arange(len(probabilities)) % 50
+    expected = torch.bincount(bins, probabilities * len(drawn))
+    often = expected >= 10
+    counts = torch.bincount(drawn % 50, minlength=50)
+    statistic = ((counts - expected) ** 2 / expected)[often].sum()
+    freedom = int(often.sum())
+    assert statistic < freedom + 6 * (2 * freedom) ** 0.5
+    assert counts[~often].sum() < 2 * expected[~often].sum() + 20
+
+
+def test_uniform_numbers_are_uniform_and_unrelated() -> None:
+    """Over neighbouring seeds and neighbouring positions alike."""
+    requests = [sequence([0] * position, seed=s) for s in range(300) for position in range(30)]
+    numbers = sampler._uniform(requests, torch.device("cpu")).reshape(300, 30).numpy()
+    assert 0 <= numbers.min() < 1e-3
+    assert 1 - 1e-3 < numbers.max() < 1
+    histogram = np.histogram(numbers, bins=20, range=(0, 1))[0] / numbers.size
+    assert abs(histogram - 1 / 20).max() < 0.01
+    for axis in (0, 1):
+        first, second = np.split(numbers[:, :30], 2, axis=axis)
+        assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.05
+        near = np.diff(numbers, axis=axis)
+        assert abs((near > 0).mean() - 0.5) < 0.02
 
 
 def test_top_k_keeps_k(logits: torch.Tensor) -> None:
-    assert set(draw(logits, 2000, top_k=4, seed=2)) == set(logits.topk(4).indices.tolist())
+    assert set(draw(logits, 2000, top_k=4, seed=2)) <= set(logits.topk(4).indices.tolist())
+
+
+@pytest.mark.parametrize("options", [{"top_k": 2}, {"top_p": 0.5}, {"min_p": 1.0}])
+def test_of_equals_all_are_kept(options: dict[str, Any]) -> None:
+    """Which of them a sort or a `topk` puts first is not for the answer to depend on."""
+    logits = torch.full((400,), -50.0)
+    logits[[7, 300, 20, 21, 22]] = 1.0
+    requests = [sequence(seed=seed, **options) for seed in range(300)]
+    drawn = sample(logits.repeat(len(requests), 1), requests)
+    assert set(drawn.tolist()) == {7, 300, 20, 21, 22}
 
 
 @pytest.mark.parametrize("top_p", [1e-6, 0.3, 0.9])
-def test_top_p_keeps_the_smallest_sufficient_set(logits: torch.Tensor, top_p: float) -> None:
-    probabilities, order = logits.softmax(0).sort(descending=True)
+@pytest.mark.parametrize("size", [50, 3000])  # 3000: nuclei beyond the sampler's first guess
+def test_top_p_keeps_the_smallest_sufficient_set(size: int, top_p: float) -> None:
+    logits = random_logits(5, size) / 3
+    probabilities, order = logits.double().softmax(0).sort(descending=True)
     count = int((probabilities.cumsum(0) < top_p).sum()) + 1
-    assert set(draw(logits, 5000, top_p=top_p, seed=3)) == set(order[:count].tolist())
+    requests = [sequence(top_p=top_p, seed=seed) for seed in range(1000)]
+    drawn = sample(logits.repeat(len(requests), 1), requests)
+    assert set(drawn.tolist()) <= set(order[:count].tolist())
+    kept = torch.zeros(size).double()
+    kept[order[:count]] = probabilities[:count]
+    assert_drawn_from(kept / kept.sum(), drawn)
 
 
-def test_a_seed_decides_whatever_else_is_in_the_batch(logits: torch.Tensor) -> None:
-    alone = draw(logits, 10, seed=7)
-    first, second = sequence(seed=7), sequence(seed=8, temperature=0.5)
-    greedy = sequence(temperature=0.0)
-    for _ in range(10):
-        batch = [greedy, second, first]
-        for request, token in zip(batch, sample(logits.repeat(3, 1), batch), strict=True):
-            request.append(token)
-    assert first.token_ids[3:] == alone
-    assert second.token_ids[3:] != alone
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(any_options, any_output), min_size=2, max_size=8), st.integers(0, 10**6))
+def test_a_row_is_what_it_is_alone(made: list[tuple[dict[str, Any], list[int]]], seed: int) -> None:
+    # Rounded as bfloat16 rounds, so that many are equal.
+    logits = random_logits(seed, len(made) * 331).bfloat16().float().reshape(len(made), 331)
+    together = sample(logits.clone(), [sequence(out, **options) for options, out in made])
+    for row, (options, out) in enumerate(made):
+        alone = sample(logits[row : row + 1].clone(), [sequence(out, **options)])
+        assert together[row] == alone[0]
+
+
+def test_large_batches_in_slices_change_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    logits = random_logits(9, 40 * VOCABULARY).reshape(40, VOCABULARY)
+    requests = [sequence(seed=seed, top_p=0.8) for seed in range(40)]
+    whole = sample(logits.clone(), requests)
+    monkeypatch.setattr("inference_service.engine.row_slices._MAX_ELEMENTS", 3 * VOCABULARY)
+    assert torch.equal(sample(logits.clone(), requests), whole)
 
 
 def test_no_stop_token_before_min_tokens(logits: torch.Tensor) -> None:
     best = int(logits.argmax())
-    options = SamplingOptions(temperature=0.0, max_tokens=9, min_tokens=3, stop_token_ids=(best,))
-    request = Sequence.from_submit(Submit(0, [1], options))
-    reasons = [request.append(sample(logits.clone().unsqueeze(0), [request])[0]) for _ in range(4)]
+    request = sequence(temperature=0.0, min_tokens=3, stop_token_ids=(best,))
+    reasons = [request.append(int(sample(logits.clone()[None], [request]))) for _ in range(4)]
     assert reasons == ["", "", "", "stop"]
     assert request.token_ids[-1] == best
     assert best not in request.token_ids[:-1]
+
+
+def test_a_penalty_that_overflows_is_as_strong_as_can_be(logits: torch.Tensor) -> None:
+    """Where a factor makes an infinity of every token, the step still goes on."""
+    everything = list(range(VOCABULARY))
+    for scale in (1e38, -1e38):
+        request = sequence(everything, repetition_penalty=1e-10)
+        token = int(sample((logits.abs() * scale / 10)[None], [request]))
+        assert 0 <= token < VOCABULARY
+
+
+def test_rows_that_are_not_finite_leave_the_others_alone(logits: torch.Tensor) -> None:
+    options = {"temperature": 0.7, "top_k": 5, "top_p": 0.9, "presence_penalty": 1.0}
+    rows = logits.repeat(4, 1)
+    rows[1], rows[2, 4], rows[3] = float("nan"), float("inf"), float("-inf")
+    drawn = sample(rows, [sequence([5], **options) for _ in range(4)])
+    assert drawn[0] == sample(logits[None].clone(), [sequence([5], **options)])[0]
+    assert bool(((drawn >= 0) & (drawn < VOCABULARY)).all())
