@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     )
     max_num_seqs: Annotated[int, Field(ge=1)] = 64
     max_num_batched_tokens: Annotated[int, Field(ge=16)] = 2048
-    max_lora_rank: Annotated[int, Field(ge=1)] = 256
+    max_lora_rank: Annotated[int, Field(ge=1)] = 512
     num_threads: Annotated[
         int, Field(ge=0, description="0: one for a small model, else torch's choice")
     ] = 0
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     adapter_disk_budget: Annotated[ByteSize, Field(description="of adapters on disk")] = ByteSize(
         8 << 30
     )
-    max_waiting_requests: Annotated[int, Field(ge=1)] = 256
+    max_waiting_requests: Annotated[int, Field(ge=1)] = 512
     max_waiting_requests_per_tenant: Annotated[int, Field(ge=0, description="0: no limit")] = 0
     max_request_seconds: Annotated[float, Field(gt=0)] = 600.0
     slow_reader_seconds: Annotated[float, Field(gt=0)] = 10.0

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import BinaryIO, TypeVar
 
+from adapter_format.artifact import WEIGHTS_FILE
+from adapter_format.config_fields import CONFIG_FILE
 from lorikeet.rpc.errors import DataLossError, OutOfRangeError, UnavailableError
 from protos import registry_pb2 as pb
 from registry_service.artifacts.object_store import LocalObjectStore, ObjectMissingError
-from registry_service.artifacts.peft_fields import CONFIG_FILE
 from registry_service.artifacts.staging import UploadStaging
 from registry_service.artifacts.validation import (
-    WEIGHTS_FILE,
     AdapterFacts,
     refusal,
     validate_adapter,

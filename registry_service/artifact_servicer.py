@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from adapter_format.violation import shown
 from lorikeet.rpc.errors import DataLossError, NotFoundError
 from lorikeet.rpc.names import AdapterName, TenantName, UploadName, VersionName
 from protos import registry_pb2 as pb
@@ -19,7 +20,7 @@ from registry_service.operations import uploads
 from registry_service.operations.resolution import usable
 from registry_service.operations.uploads import CommitPlan
 from registry_service.operations.versions import existing_version
-from registry_service.requests import check_known, invalid, shown
+from registry_service.requests import check_known, invalid
 from registry_service.upload_gate import UploadGate
 
 MAX_CHUNK_BYTES = 1024 * 1024

@@ -31,7 +31,7 @@ class Settings(BaseSettings):
         False, description="write the first API keys to a file although others can reach us"
     )
     max_artifact_bytes: int = Field(2048 * MIB, gt=0, description="bytes of one adapter version")
-    max_lora_rank: int = Field(256, gt=0, description="largest rank of any adapted module")
+    max_lora_rank: int = Field(512, gt=0, description="largest rank of any adapted module")
     max_open_uploads: int = Field(64, gt=0, description="unfinished uploads of one tenant")
     upload_hours: float = Field(24.0, gt=0, description="hours until an unfinished upload expires")
     heartbeat_seconds: float = Field(10.0, gt=0, description="silence a watcher is left in")

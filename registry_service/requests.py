@@ -8,14 +8,6 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError
 
-MAX_SHOWN = 120
-
-
-def shown(value: object) -> str:
-    """A caller's value, safe and short enough for an error: errors travel in HTTP/2 headers."""
-    text = ascii(value)
-    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…'"
-
 
 def invalid(field: str, description: str, reason: str = "INVALID_FIELD") -> InvalidArgumentError:
     """One refused field."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"benchmarks", "examples", "inference_service", "kernels", "lorikeet", "migrations"} | {
+OURS = {"adapter_format", "benchmarks", "examples", "inference_service", "kernels", "lorikeet"} | {
+    "migrations",
     "protos",
     "registry_service",
     "tests",
@@ -17,16 +18,23 @@ WIRE = {"grpc", "boto3", "protos"}
 
 # package (or a part of it) → our packages it may import, besides itself
 MAY_IMPORT: dict[str, set[str]] = {
+    "adapter_format": set(),
     "kernels": set(),
     "lorikeet": {"protos"},
     "lorikeet/rpc": {"protos"},
-    "registry_service": {"lorikeet.rpc", "protos"},
-    "inference_service": {"kernels", "lorikeet.rpc", "protos"},
-    "inference_service/engine": {"inference_service.engine", "inference_service.models", "kernels"},
+    "registry_service": {"adapter_format", "lorikeet.rpc", "protos"},
+    "inference_service": {"adapter_format", "kernels", "lorikeet.rpc", "protos"},
+    "inference_service/engine": {
+        "adapter_format",
+        "inference_service.engine",
+        "inference_service.models",
+        "kernels",
+    },
     "inference_service/models": {"inference_service.models", "kernels"},
 }
 # package (or a part of it) → anything it must not import, ours or not
 MUST_NOT_IMPORT: dict[str, set[str]] = {
+    "adapter_format": TORCH | WIRE,
     "registry_service": TORCH | {"inference_service"},
     "lorikeet": TORCH | {"registry_service", "inference_service"},
     "inference_service/engine": WIRE,

@@ -1,23 +1,25 @@
 """A PEFT adapter directory as matrices. The registry validated it; the engine trusts nothing."""
 
-import json
-import math
-import re
-from collections.abc import Iterator, Mapping
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from adapter_format.artifact import MAX_CONFIG_BYTES, WEIGHTS_FILE, Reading, read_artifact
+from adapter_format.base_modules import BaseModules, LinearShape
+from adapter_format.config_fields import CONFIG_FILE, unsafe_violations
+from adapter_format.lora_tensors import are_finite, tensor_names
+from adapter_format.safetensors_header import TensorInfo
+from adapter_format.strict_json import StrictJsonError, parse_object
+from adapter_format.violation import Violation
 from inference_service.models.spec import DecoderSpec
 
-_KEY = re.compile(
-    r"base_model\.model\.(?P<path>model\.layers\.(?P<layer>\d+)\.(?:self_attn|mlp)"
-    r"\.(?P<module>\w+))\.lora_(?P<side>[AB])\.weight"
-)
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 class AdapterInvalidError(ValueError):
@@ -42,85 +44,80 @@ class LoraMatrices:
 
 
 def read_adapter(path: Path, spec: DecoderSpec, max_rank: int) -> list[LoraMatrices]:
-    """Every matrix pair of the adapter in `path`, in float32. Raises AdapterInvalidError."""
-    config = _read_config(path / "adapter_config.json")
+    """Every matrix pair of the adapter in `path`, in float32. Raises AdapterInvalidError.
+
+    Whatever the files say, no more is read or allocated than they hold.
+    """
+    with _open(path / CONFIG_FILE) as (file, size):
+        if size > MAX_CONFIG_BYTES:
+            raise AdapterInvalidError(f"{CONFIG_FILE} has {size} bytes: at most {MAX_CONFIG_BYTES}")
+        config_text = file.read(size)
     try:
-        tensors = load_file(path / "adapter_model.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise AdapterInvalidError(f"adapter_model.safetensors: {error}") from error
-    pairs: dict[tuple[str, int, str], dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        match = _KEY.fullmatch(name)
-        if match is None or not _has_module(spec, match):
-            raise AdapterInvalidError(f"tensor {name} has no place in the base model")
-        key = (match["path"], int(match["layer"]), match["module"])
-        pairs.setdefault(key, {})[match["side"]] = tensor.float()
-    if not pairs:
-        raise AdapterInvalidError("adapter_model.safetensors holds no LoRA tensor")
-    return [_matrices(key, pair, config, spec, max_rank) for key, pair in sorted(pairs.items())]
+        config = parse_object(config_text)
+    except StrictJsonError as error:
+        raise AdapterInvalidError(f"{CONFIG_FILE} {error}") from error
+    with _open(path / WEIGHTS_FILE) as (file, size):
+        reading = read_artifact(config, file, size, _base_modules(spec), max_rank)
+        _refuse([*unsafe_violations(config), *reading.violations])
+        return list(_matrices(file, reading, spec))
 
 
-def _has_module(spec: DecoderSpec, match: re.Match[str]) -> bool:
-    module, layer = match["module"], int(match["layer"])
-    return module in spec.modules and spec.module_path(layer, module) == match["path"]
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[BufferedReader, int]]:
+    """A regular file and its size; a pipe or a device could keep its reader for ever."""
     try:
-        config: Mapping[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise AdapterInvalidError(f"adapter_config.json: {error}") from error
-    if config.get("peft_type") != "LORA":
-        raise AdapterInvalidError(f"adapter_config.json: peft_type {config.get('peft_type')!r}")
-    for field in _unsupported(config):
-        raise AdapterInvalidError(f"adapter_config.json: {field}={config[field]!r} unsupported")
-    return config
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise AdapterInvalidError(f"{path.name} is not a regular file")
+            yield file, status.st_size
+    except OSError as error:
+        raise AdapterInvalidError(f"{path.name}: {error.strerror}") from error
 
 
-def _unsupported(config: Mapping[str, Any]) -> Iterator[str]:
-    """Settings under which A and B alone are not the whole adapter."""
-    for field in ("use_dora", "lora_bias", "fan_in_fan_out", "modules_to_save", "use_qalora"):
-        if config.get(field):
-            yield field
-    if config.get("bias", "none") != "none":
-        yield "bias"
+def _base_modules(spec: DecoderSpec) -> BaseModules:
+    return BaseModules(
+        spec.num_layers,
+        {
+            spec.module_path(layer, module): LinearShape(*spec.module_shape(module))
+            for layer in range(spec.num_layers)
+            for module in spec.modules
+        },
+    )
 
 
-def _matrices(
-    key: tuple[str, int, str],
-    pair: dict[str, torch.Tensor],
-    config: Mapping[str, Any],
-    spec: DecoderSpec,
-    max_rank: int,
-) -> LoraMatrices:
-    path, layer, module = key
-    if pair.keys() != {"A", "B"}:
-        raise AdapterInvalidError(f"{path} has lora_{'A' if 'A' in pair else 'B'} only")
-    in_features, out_features = spec.module_shape(module)
-    a, b = pair["A"], pair["B"]
-    rank = a.shape[0]
-    if layer >= spec.num_layers:
-        raise AdapterInvalidError(f"{path}: the base model has {spec.num_layers} layers")
-    if rank > max_rank:
-        raise AdapterInvalidError(f"{path}: rank {rank} is above the limit of {max_rank}")
-    if a.shape != (rank, in_features) or b.shape != (out_features, rank):
-        raise AdapterInvalidError(f"{path}: A {list(a.shape)} and B {list(b.shape)} do not fit")
-    scaled = b.T.contiguous() * _scaling(config, path, rank)
-    return LoraMatrices(layer, spec.modules.index(module), a, scaled)
+def _refuse(violations: list[Violation]) -> None:
+    """Names the first violation, and how many more there are."""
+    if violations:
+        first, more = violations[0], len(violations) - 1
+        rest = f" (and {more} more)" if more else ""
+        raise AdapterInvalidError(f"{first.field} {first.description}{rest}")
 
 
-def _scaling(config: Mapping[str, Any], path: str, rank: int) -> float:
-    """alpha / rank, or alpha / sqrt(rank) for rsLoRA; both may be set per module, as in PEFT."""
-    declared = _by_pattern(config.get("rank_pattern") or {}, path, config["r"])
-    if declared != rank:
-        raise AdapterInvalidError(f"{path}: rank {rank}, but adapter_config.json says {declared}")
-    alpha: float = _by_pattern(config.get("alpha_pattern") or {}, path, config["lora_alpha"])
-    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def _matrices(file: BufferedReader, reading: Reading, spec: DecoderSpec) -> Iterator[LoraMatrices]:
+    assert reading.lora is not None, "nothing was wrong with the config"
+    assert reading.header is not None, "nothing was wrong with the header"
+    tensors = {tensor.name: tensor for tensor in reading.header.tensors}
+    start = reading.header.data_start
+    for layer in range(spec.num_layers):
+        for index, module in enumerate(spec.modules):
+            path = spec.module_path(layer, module)
+            lora = reading.lora.modules.get(path)
+            if lora is not None:
+                a, b = (_read_tensor(file, start, tensors[name]) for name in tensor_names(path))
+                scaled = b.T.contiguous() * lora.scaling
+                if not torch.isfinite(scaled).all():
+                    raise AdapterInvalidError(f"{path}: B times {lora.scaling:g} overflows float32")
+                yield LoraMatrices(layer, index, a, scaled)
 
 
-def _by_pattern(patterns: Mapping[str, Any], path: str, default: Any) -> Any:
-    """The value of the first pattern that matches the end of a module path, as PEFT looks it up."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", path):
-            return value
-    return default
+def _read_tensor(file: BufferedReader, start: int, tensor: TensorInfo) -> torch.Tensor:
+    """One tensor in float32; its shape was held against the base model's."""
+    file.seek(start + tensor.begin)
+    data = bytearray(tensor.end - tensor.begin)
+    if file.readinto(data) != len(data):
+        raise AdapterInvalidError(f"{WEIGHTS_FILE} ends inside {tensor.name}")
+    if not are_finite(data, tensor.dtype):
+        raise AdapterInvalidError(f"{tensor.name} has an element that is infinite or not a number")
+    return torch.frombuffer(data, dtype=_DTYPES[tensor.dtype]).view(tensor.shape).float()

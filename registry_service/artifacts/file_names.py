@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 
-from lorikeet.rpc.errors import FieldViolation, ResourceExhaustedError
-from registry_service.artifacts.peft_fields import CONFIG_FILE
-from registry_service.artifacts.validation import WEIGHTS_FILE, refusal
-from registry_service.requests import shown
+from adapter_format.artifact import MAX_CONFIG_BYTES, WEIGHTS_FILE
+from adapter_format.config_fields import CONFIG_FILE
+from adapter_format.violation import Violation, shown
+from lorikeet.rpc.errors import ResourceExhaustedError
+from registry_service.artifacts.validation import refusal
 
 REQUIRED_FILES = (CONFIG_FILE, WEIGHTS_FILE)
-_MAX_SMALL_FILE_BYTES = 1024 * 1024
+_MAX_README_BYTES = 1024 * 1024
 # Largest size of each file that may be declared; None: the quota of the whole artifact.
 _MAX_BYTES = {
-    CONFIG_FILE: _MAX_SMALL_FILE_BYTES,
+    CONFIG_FILE: MAX_CONFIG_BYTES,
     WEIGHTS_FILE: None,
-    "README.md": _MAX_SMALL_FILE_BYTES,
+    "README.md": _MAX_README_BYTES,
 }
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
@@ -25,7 +26,7 @@ def check_files(files: Sequence[tuple[str, int, str]], max_artifact_bytes: int) 
     if unsafe:
         raise refusal(unsafe, "UNSAFE_FORMAT")
     violations = [
-        FieldViolation("files", f"{name} is missing: an adapter needs it")
+        Violation("files", f"{name} is missing: an adapter needs it")
         for name in REQUIRED_FILES
         if name not in names
     ]
@@ -42,8 +43,8 @@ def check_files(files: Sequence[tuple[str, int, str]], max_artifact_bytes: int) 
         )
 
 
-def _unsafe(index: int, name: str) -> FieldViolation:
-    return FieldViolation(
+def _unsafe(index: int, name: str) -> Violation:
+    return Violation(
         f"files[{index}].file_name",
         f"{shown(name)} is not accepted: save the adapter as {' and '.join(REQUIRED_FILES)}",
     )
@@ -51,16 +52,16 @@ def _unsafe(index: int, name: str) -> FieldViolation:
 
 def _file_violations(
     field: str, name: str, size: int, sha256: str, earlier: Sequence[str]
-) -> list[FieldViolation]:
+) -> list[Violation]:
     violations = []
     if name in earlier:
-        violations.append(FieldViolation(f"{field}.file_name", f"{name} is declared twice"))
+        violations.append(Violation(f"{field}.file_name", f"{name} is declared twice"))
     limit = _MAX_BYTES[name]
     if size < 1 or (limit is not None and size > limit):
         most = "" if limit is None else f", at most {limit}"
         description = f"{name} has {size} bytes: at least 1 is needed{most}"
-        violations.append(FieldViolation(f"{field}.size_bytes", description))
+        violations.append(Violation(f"{field}.size_bytes", description))
     if len(sha256) != 64 or not _HEX_DIGITS.issuperset(sha256):
         description = f"of {name} must be 64 lower-case hex digits"
-        violations.append(FieldViolation(f"{field}.sha256", description))
+        violations.append(Violation(f"{field}.sha256", description))
     return violations

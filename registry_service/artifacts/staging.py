@@ -5,7 +5,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from lorikeet.rpc.errors import FailedPreconditionError, FieldViolation, OutOfRangeError
+from adapter_format.violation import Violation
+from lorikeet.rpc.errors import FailedPreconditionError, OutOfRangeError
 
 
 class UploadStaging:
@@ -62,19 +63,17 @@ class UploadStaging:
             if directory.name not in kept:
                 self.remove(directory.name)
 
-    def mismatches(
-        self, upload: str, declared: Iterable[tuple[str, int, str]]
-    ) -> list[FieldViolation]:
+    def mismatches(self, upload: str, declared: Iterable[tuple[str, int, str]]) -> list[Violation]:
         """Files whose bytes are not the declared ones (name, size, sha256)."""
         violations = []
         for name, size, sha256 in declared:
             arrived = _size(self.path(upload, name))
             if arrived != size:
                 description = f"{arrived} of {size} bytes have arrived: send the rest first"
-                violations.append(FieldViolation(name, description))
+                violations.append(Violation(name, description))
             elif _sha256(self.path(upload, name)) != sha256:
                 description = "the bytes do not have the declared sha256: abort and upload again"
-                violations.append(FieldViolation(name, description))
+                violations.append(Violation(name, description))
         return violations
 
 

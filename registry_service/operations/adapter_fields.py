@@ -5,10 +5,11 @@ from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 
+from adapter_format.violation import shown
 from protos import inference_pb2
 from protos import registry_pb2 as pb
 from registry_service.models import AdapterRow
-from registry_service.requests import allow_only, check_text, check_texts, invalid, shown
+from registry_service.requests import allow_only, check_text, check_texts, invalid
 
 _MAX_DISPLAY_NAME = 256
 _MAX_DESCRIPTION = 4096

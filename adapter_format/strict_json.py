@@ -4,7 +4,9 @@ import json
 from collections import Counter
 from typing import Any, NoReturn
 
-from registry_service.requests import shown
+from adapter_format.violation import shown
+
+_MAX_DEPTH = 32
 
 
 class StrictJsonError(ValueError):
@@ -27,7 +29,22 @@ def parse_object(text: bytes) -> dict[str, Any]:
         raise StrictJsonError(f"is not valid JSON: {shown(str(error))}") from error
     if not isinstance(value, dict):
         raise StrictJsonError("is not a JSON object")
+    _check_depth(value)
     return value
+
+
+def _check_depth(value: dict[str, Any]) -> None:
+    """Whoever walks or shows a value that the parser's own stack could hold may have less of it."""
+    level: list[Any] = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            item
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
+            if isinstance(item, dict | list)
+        ]
+    if level:
+        raise StrictJsonError("is nested too deeply")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

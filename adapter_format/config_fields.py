@@ -7,16 +7,16 @@ The names are those of PEFT 0.21's LoraConfig.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lorikeet.rpc.errors import FieldViolation
-from registry_service.requests import shown
+from adapter_format.violation import Violation, shown
 
 CONFIG_FILE = "adapter_config.json"
 
-# Read by peft_config.
+# Read by lora_config.
 READ = frozenset(
     {
         "alpha_pattern",
         "base_model_name_or_path",
+        "exclude_modules",
         "init_lora_weights",
         "layers_pattern",
         "layers_to_transform",
@@ -49,8 +49,7 @@ NEUTRAL: Mapping[str, str] = {
     "arrow_config": "Arrow routing is not supported",
     "corda_config": "CorDA changes the base weights: convert the adapter when saving it",
     "ensure_weight_tying": "tied adapters are not supported",
-    "eva_config": "EVA is not supported",
-    "exclude_modules": "list the wanted modules in target_modules instead",
+    "eva_config": "EVA only matters while training: set it to null, init_lora_weights to true",
     "fan_in_fan_out": "transposed base weights are not supported",
     "kasa_config": "KaSA is not supported",
     "layer_replication": "replicated layers are not supported",
@@ -72,8 +71,8 @@ NEUTRAL: Mapping[str, str] = {
 _INIT_NAMES = frozenset({"gaussian", "orthogonal"})
 
 
-def field_violations(config: Mapping[str, Any]) -> Iterator[FieldViolation]:
-    """What a config asks for and this service does not have."""
+def field_violations(config: Mapping[str, Any]) -> Iterator[Violation]:
+    """What a config asks for and is not supported."""
     for name, value in config.items():
         if name in NEUTRAL:
             # `in` would take 0 for False.
@@ -87,7 +86,7 @@ def field_violations(config: Mapping[str, Any]) -> Iterator[FieldViolation]:
     yield from _init_violations(config.get("init_lora_weights", True))
 
 
-def _init_violations(value: Any) -> Iterator[FieldViolation]:
+def _init_violations(value: Any) -> Iterator[Violation]:
     if value is None or isinstance(value, bool):
         return
     if not isinstance(value, str) or value not in _INIT_NAMES:
@@ -98,12 +97,12 @@ def _init_violations(value: Any) -> Iterator[FieldViolation]:
         )
 
 
-def unsafe_violations(config: Mapping[str, Any]) -> Iterator[FieldViolation]:
+def unsafe_violations(config: Mapping[str, Any]) -> Iterator[Violation]:
     """Fields that would make a reader import code."""
     if config.get("auto_mapping") is not None:
         yield _refused("auto_mapping", "names code to import, which is never done: set it to null")
 
 
-def _refused(name: str, description: str) -> FieldViolation:
+def _refused(name: str, description: str) -> Violation:
     field = name if name.isidentifier() and len(name) <= 64 else shown(name)
-    return FieldViolation(f"{CONFIG_FILE}:{field}", description)
+    return Violation(f"{CONFIG_FILE}:{field}", description)

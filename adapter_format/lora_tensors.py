@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from lorikeet.rpc.errors import FieldViolation
-from registry_service.artifacts.base_config import BaseArchitecture
-from registry_service.artifacts.peft_config import LoraConfig
-from registry_service.artifacts.safetensors_header import SafetensorsHeader, TensorInfo
+from adapter_format.base_modules import BaseModules
+from adapter_format.lora_config import LoraConfig
+from adapter_format.safetensors_header import SafetensorsHeader, TensorInfo
+from adapter_format.violation import Violation
 
 _PREFIX = "base_model.model."
 _SUFFIXES = (".lora_A.weight", ".lora_B.weight")
@@ -24,40 +24,45 @@ _EXPONENTS: Mapping[str, tuple[str, int]] = {
 }
 
 
+def tensor_names(module: str) -> tuple[str, str]:
+    """What the A and the B of a module are called."""
+    return _PREFIX + module + _SUFFIXES[0], _PREFIX + module + _SUFFIXES[1]
+
+
 def tensor_violations(
-    header: SafetensorsHeader, lora: LoraConfig, base: BaseArchitecture
-) -> Iterator[FieldViolation]:
+    header: SafetensorsHeader, lora: LoraConfig, base: BaseModules
+) -> Iterator[Violation]:
     """Names every tensor that is unknown, undeclared, unpaired, missing or misshapen."""
     present = {tensor.name for tensor in header.tensors}
     for tensor in header.tensors:
         problem = _problem(tensor, lora, base, present)
         if problem:
-            yield FieldViolation(tensor.name, problem)
-    for module in lora.ranks:
-        if not any(_PREFIX + module + suffix in present for suffix in _SUFFIXES):
-            yield FieldViolation(
+            yield Violation(tensor.name, problem)
+    for module in lora.modules:
+        if present.isdisjoint(tensor_names(module)):
+            yield Violation(
                 _PREFIX + module,
                 "is a declared target but has no tensor: save it or take it out of target_modules",
             )
 
 
 def _problem(
-    tensor: TensorInfo, lora: LoraConfig, base: BaseArchitecture, present: set[str]
+    tensor: TensorInfo, lora: LoraConfig, base: BaseModules, present: set[str]
 ) -> str | None:
     """Why one tensor is refused; None when it is not."""
     suffix = next((s for s in _SUFFIXES if tensor.name.endswith(s)), None)
     if suffix is None or not tensor.name.startswith(_PREFIX):
         return "is not a LoRA matrix: only base_model.model.….lora_A.weight and lora_B.weight are"
     module = tensor.name[len(_PREFIX) : -len(suffix)]
-    shape = base.modules.get(module)
+    shape = base.shapes.get(module)
     if shape is None:
         return f"adapts {module}, which is not an adaptable module of the base model"
-    if module not in lora.ranks:
+    if module not in lora.modules:
         return f"adapts {module}, which the config does not declare: add it to target_modules"
     other = _SUFFIXES[1 - _SUFFIXES.index(suffix)]
     if _PREFIX + module + other not in present:
         return f"has no counterpart {_PREFIX + module + other}: save both"
-    rank = lora.ranks[module]
+    rank = lora.modules[module].rank
     is_a = suffix == _SUFFIXES[0]
     expected = (rank, shape.in_features) if is_a else (shape.out_features, rank)
     if tensor.shape != expected:
@@ -68,23 +73,25 @@ def _problem(
     return None
 
 
-def finite_violations(file: BinaryIO, header: SafetensorsHeader) -> Iterator[FieldViolation]:
+def finite_violations(file: BinaryIO, header: SafetensorsHeader) -> Iterator[Violation]:
     """Names every tensor with an infinite or not-a-number element. Reads the file once."""
     for tensor in header.tensors:
         file.seek(header.data_start + tensor.begin)
         if not _is_finite(file, tensor):
-            yield FieldViolation(tensor.name, "has an element that is infinite or not a number")
+            yield Violation(tensor.name, "has an element that is infinite or not a number")
+
+
+def are_finite(data: bytes | bytearray, dtype: str) -> bool:
+    """Whether all elements of `dtype` in these little-endian bytes are finite numbers."""
+    word, exponent = _EXPONENTS[dtype]
+    return not bool((np.frombuffer(data, dtype=word) & exponent == exponent).any())
 
 
 def _is_finite(file: BinaryIO, tensor: TensorInfo) -> bool:
-    word, exponent = _EXPONENTS[tensor.dtype]
     remaining = tensor.end - tensor.begin
     while remaining:
         data = file.read(min(_READ_BYTES, remaining))
-        if not data:
-            return False
-        bits = np.frombuffer(data, dtype=word) & exponent
-        if bool((bits == exponent).any()):
+        if not data or not are_finite(data, tensor.dtype):
             return False
         remaining -= len(data)
     return True

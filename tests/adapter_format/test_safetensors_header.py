@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from registry_service.artifacts.safetensors_header import (
+from adapter_format.safetensors_header import (
     LENGTH_BYTES,
     MAX_HEADER_BYTES,
     HeaderError,

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from lorikeet.rpc.errors import FieldViolation
-from registry_service.artifacts.strict_json import StrictJsonError, parse_object
-from registry_service.requests import shown
+from adapter_format.strict_json import StrictJsonError, parse_object
+from adapter_format.violation import Violation, shown
 
 LENGTH_BYTES = 8
 # The largest sane adapter needs a tenth of it; parsing takes many times its size in memory.
@@ -32,7 +31,7 @@ _MAX_SIZE = 2**48
 class HeaderError(ValueError):
     """Every reason a header is refused."""
 
-    def __init__(self, violations: list[FieldViolation]) -> None:
+    def __init__(self, violations: list[Violation]) -> None:
         super().__init__("; ".join(f"{v.field}: {v.description}" for v in violations[:3]))
         self.violations = violations
 
@@ -80,7 +79,7 @@ def parse_header(header: bytes, file_size: int, file_name: str) -> SafetensorsHe
     for name, entry in entries.items():
         problem = _entry_problem(name, entry)
         if problem:
-            violations.append(FieldViolation(shown(name).strip("'"), problem))
+            violations.append(Violation(shown(name).strip("'"), problem))
         else:
             begin, end = entry["data_offsets"]
             tensors.append(TensorInfo(name, entry["dtype"], tuple(entry["shape"]), begin, end))
@@ -92,10 +91,10 @@ def parse_header(header: bytes, file_size: int, file_name: str) -> SafetensorsHe
     return SafetensorsHeader(tuple(sorted(tensors, key=lambda t: t.begin)), data_start)
 
 
-def _metadata_violations(metadata: Any, file_name: str) -> list[FieldViolation]:
+def _metadata_violations(metadata: Any, file_name: str) -> list[Violation]:
     if isinstance(metadata, dict) and all(isinstance(v, str) for v in metadata.values()):
         return []
-    return [FieldViolation(file_name, f"{_METADATA} must map strings to strings")]
+    return [Violation(file_name, f"{_METADATA} must map strings to strings")]
 
 
 def _entry_problem(name: str, entry: Any) -> str | None:
@@ -124,19 +123,19 @@ def _are_sizes(values: Any) -> bool:
 
 def _layout_violations(
     tensors: list[TensorInfo], data_size: int, file_name: str
-) -> list[FieldViolation]:
+) -> list[Violation]:
     """Tensors must fill the data exactly: no overlap, no gap, nothing before or behind."""
     position = 0
     for tensor in sorted(tensors, key=lambda t: (t.begin, t.end)):
         if tensor.begin != position:
             kind = "overlaps the tensor before it" if tensor.begin < position else "leaves a gap"
-            return [FieldViolation(tensor.name, f"begins at byte {tensor.begin} and {kind}")]
+            return [Violation(tensor.name, f"begins at byte {tensor.begin} and {kind}")]
         position = tensor.end
     if position != data_size:
         description = f"its tensors end at byte {position} of {data_size} bytes of data"
-        return [FieldViolation(file_name, description)]
+        return [Violation(file_name, description)]
     return []
 
 
 def _error(file_name: str, description: str) -> HeaderError:
-    return HeaderError([FieldViolation(file_name, description)])
+    return HeaderError([Violation(file_name, description)])

@@ -1,0 +1,120 @@
+"""PEFT semantics: which modules a LoRA config adapts, at which rank and scaling. Pure.
+
+Held to PEFT's own functions by tests: check_target_module_exists and get_pattern_key.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from adapter_format.base_modules import BaseModules
+from adapter_format.config_fields import CONFIG_FILE, field_violations
+from adapter_format.name_pattern import MatchBudget, SuffixPattern
+from adapter_format.name_syntax import PatternError
+from adapter_format.target_modules import TargetError, adapted_modules
+from adapter_format.violation import Violation, shown
+
+# Enough to name every module of a large model one by one; more only costs time.
+MAX_ENTRIES = 1024
+_MAX_ALPHA = 1e9
+
+
+@dataclass(frozen=True)
+class LoraModule:
+    """One module: y += scaling * (x A^T) B^T, with A [rank, in] and B [out, rank]."""
+
+    rank: int
+    scaling: float
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """`modules` maps the full name of every adapted module to its LoRA, in model order."""
+
+    modules: Mapping[str, LoraModule]
+
+
+def read_lora_config(
+    config: Mapping[str, Any], base: BaseModules, max_rank: int
+) -> tuple[LoraConfig | None, list[Violation]]:
+    """What `config` adapts in `base`, or None with every reason it is refused."""
+    violations = [*field_violations(config), *_value_violations(config, max_rank)]
+    if violations:
+        return None, violations
+    budget = MatchBudget()
+    try:
+        names = adapted_modules(config, base, budget)
+        ranks = _by_pattern("rank_pattern", config, names, config["r"], budget)
+        alphas = _by_pattern("alpha_pattern", config, names, config["lora_alpha"], budget)
+    except TargetError as error:
+        return None, [_refused(error.field, error.description)]
+    divisor = math.sqrt if config.get("use_rslora") else float
+    return LoraConfig(
+        {name: LoraModule(ranks[name], alphas[name] / divisor(ranks[name])) for name in names}
+    ), []
+
+
+def _value_violations(config: Mapping[str, Any], max_rank: int) -> Iterator[Violation]:
+    if config.get("peft_type") != "LORA":
+        found = shown(config.get("peft_type"))
+        yield _refused("peft_type", f"is {found}: only 'LORA' is supported")
+    if config.get("task_type") not in (None, "CAUSAL_LM"):
+        yield _refused("task_type", f"is {shown(config['task_type'])}: only 'CAUSAL_LM' is served")
+    if not isinstance(config.get("use_rslora", False), bool):
+        yield _refused("use_rslora", "must be true or false")
+    yield from _rank_violations("r", config.get("r"), max_rank)
+    yield from _alpha_violations("lora_alpha", config.get("lora_alpha"))
+    for field, check in (
+        ("rank_pattern", lambda name, value: _rank_violations(name, value, max_rank)),
+        ("alpha_pattern", _alpha_violations),
+    ):
+        patterns = config.get(field) or {}
+        if not isinstance(patterns, dict) or len(patterns) > MAX_ENTRIES:
+            yield _refused(field, f"must be an object of at most {MAX_ENTRIES} entries")
+            continue
+        for value in patterns.values():
+            yield from check(field, value)
+
+
+def _rank_violations(field: str, value: Any, max_rank: int) -> Iterator[Violation]:
+    if type(value) is not int or value < 1:
+        yield _refused(field, f"is {shown(value)}: a rank is a positive integer")
+    elif value > max_rank:
+        yield _refused(
+            field, f"asks for rank {shown(value)}: the largest rank served here is {max_rank}"
+        )
+
+
+def _alpha_violations(field: str, value: Any) -> Iterator[Violation]:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= _MAX_ALPHA:
+        yield _refused(field, f"is {shown(value)}: a positive number up to 1e9 is needed")
+
+
+def _by_pattern(
+    field: str, config: Mapping[str, Any], names: list[str], default: Any, budget: MatchBudget
+) -> dict[str, Any]:
+    """PEFT's rule: the first pattern that matches the end of a module's name decides."""
+    entries: Mapping[str, Any] = config.get(field) or {}
+    patterns = [(_pattern(field, text), value) for text, value in entries.items()]
+    try:
+        return {
+            name: next(
+                (value for pattern, value in patterns if pattern.matches(name, budget)), default
+            )
+            for name in names
+        }
+    except PatternError as error:
+        raise TargetError(field, f"has a pattern that {error}") from error
+
+
+def _pattern(field: str, text: str) -> SuffixPattern:
+    try:
+        return SuffixPattern(text)
+    except PatternError as error:
+        raise TargetError(field, f"has the key {shown(text)}, a pattern that {error}") from error
+
+
+def _refused(field: str, description: str) -> Violation:
+    return Violation(f"{CONFIG_FILE}:{field}", description)
