@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     prefix_caching: Annotated[bool, Field(description="keep KV for prompts that begin alike")] = (
         True
     )
+    cuda_graphs: Annotated[
+        Literal["auto", "on", "off"], Field(description="replay recorded decode steps, on a GPU")
+    ] = "auto"
     max_num_seqs: Annotated[int, Field(ge=1)] = 64
     max_num_batched_tokens: Annotated[int, Field(ge=16)] = 2048
     max_lora_rank: Annotated[int, Field(ge=1)] = 512
@@ -82,6 +85,7 @@ class Settings(BaseSettings):
             max_cpu_loras=self.max_cpu_loras,
             memory_bytes=int(self.memory),
             gpu_memory_utilization=self.gpu_memory_utilization,
+            cuda_graphs=self.cuda_graphs,
             host_memory_bytes=int(self.host_memory),
             prefix_caching=self.prefix_caching,
             num_threads=self.num_threads,

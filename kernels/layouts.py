@@ -1,11 +1,17 @@
 """The memory layouts all kernels agree on: pages of KV, chunks of adapters, tokens of a step."""
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
+if TYPE_CHECKING:
+    from kernels.lora_work import LoraWork
+
 CHUNK_ROWS = 16  # rank rows a chunk holds at most: enough to stream, few enough to waste nothing
 TILE_ROWS = 32  # tokens of one adapter that are worked on together
+COLUMN_BLOCK = 256  # output columns that a program of a GPU works on together
 ALIGNMENT = 32  # elements; chunks begin on cache lines in every dtype
 
 
@@ -76,12 +82,24 @@ class LoraSlice:
 
 @dataclass(frozen=True)
 class LoraSite:
-    """A base GEMM and the modules fused in it; `table` is [num_slices, 3] int32 for the kernels."""
+    """A base GEMM and the modules fused in it.
+
+    For the kernels, int32: `table` [num_slices, 3], and `blocks` [num_blocks, 2], the slice and its
+    first column for every COLUMN_BLOCK columns of every slice.
+    """
 
     in_features: int
     slices: tuple[LoraSlice, ...]
     widest_slice: int
     table: torch.Tensor
+    blocks: torch.Tensor
+
+    @property
+    def column_multiple(self) -> int:
+        """A power of two up to 16 that divides every slice's first column and width."""
+        return math.gcd(
+            16, *(n for part in self.slices for n in (part.out_start, part.out_features))
+        )
 
     @classmethod
     def make(
@@ -90,7 +108,15 @@ class LoraSite:
         rows = [(part.module, part.out_start, part.out_features) for part in slices]
         widest = max(part.out_features for part in slices)
         table = torch.tensor(rows, dtype=torch.int32, device=device)
-        return cls(in_features, slices, widest, table)
+        blocks = [
+            (index, column)
+            for index, part in enumerate(slices)
+            for column in range(0, part.out_features, COLUMN_BLOCK)
+        ]
+        return cls(
+            *(in_features, slices, widest, table),
+            torch.tensor(blocks, dtype=torch.int32, device=device),
+        )
 
 
 def make_tiles(num_rows: list[int]) -> torch.Tensor:
@@ -113,8 +139,14 @@ class LoraPlan:
     chunk_offsets[first:first + n] of the arena, n = ceil(rank / 16), and those of B transposed,
     [<=16, out], scaling included, at chunk_offsets[first + n:first + 2n]. Rank 0: not adapted.
 
-    rows [N], tiles [num_tiles, 3] and descriptors [num_adapters, num_layers, num_modules, 2] are
-    int32, chunk_offsets is int64; all on the arena's device.
+    rows [N] and tiles [num_tiles, 3] are int32, in host memory. descriptors [_, num_layers,
+    num_modules, 2], int32, and chunk_offsets, int64, are on the arena's device; they may hold
+    adapters that no tile names.
+
+    The first `num_single_rows` rows, and the tiles that hold them, are tokens that are alone in
+    the step for their sequence, as when it decodes. `tile_ranks` are the largest rank of each
+    tile's adapter; empty where only `max_rank` is known. `work`: see LoraWork; None where the
+    kernels that need it are to make it.
     """
 
     rows: torch.Tensor
@@ -122,3 +154,6 @@ class LoraPlan:
     descriptors: torch.Tensor
     chunk_offsets: torch.Tensor
     max_rank: int
+    num_single_rows: int = 0
+    tile_ranks: tuple[int, ...] = ()
+    work: "tuple[LoraWork, ...] | None" = None

@@ -26,6 +26,9 @@ class EngineConfig(msgspec.Struct, frozen=True):
     `gpu_memory_utilization`, a share of the device's memory in (0, 1], leaves after the weights and
     the activations of the largest prefill (None: 0.9). A CPU has no such share: there, and beside
     `memory_bytes`, setting it is refused.
+
+    `cuda_graphs`: steps that only decode are recorded once per batch size, at start, and replayed.
+    "auto" is on a GPU; "on" is refused where it cannot be.
     """
 
     model_path: str
@@ -37,6 +40,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     max_lora_rank: int = 512
     memory_bytes: int = 0
     gpu_memory_utilization: float | None = None
+    cuda_graphs: Literal["auto", "on", "off"] = "auto"
     max_loras: int = 0
     max_cpu_loras: int = 0
     host_memory_bytes: int = DEFAULT_MEMORY_BYTES

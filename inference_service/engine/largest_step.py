@@ -43,8 +43,8 @@ def _plan(num_tokens: int, rank: int, spec: DecoderSpec, device: torch.device) -
     descriptors = torch.zeros(1, spec.num_layers, len(spec.modules), 2, dtype=torch.int32)
     descriptors[..., 0] = rank
     return LoraPlan(
-        rows=torch.arange(num_tokens, dtype=torch.int32, device=device),
-        tiles=make_tiles([num_tokens]).to(device),
+        rows=torch.arange(num_tokens, dtype=torch.int32),
+        tiles=make_tiles([num_tokens]),
         descriptors=descriptors.to(device),
         chunk_offsets=torch.zeros(2 * num_chunks, dtype=torch.int64, device=device),
         max_rank=rank,

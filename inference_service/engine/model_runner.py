@@ -1,55 +1,27 @@
 """Owns the model and the arena's tensor; turns a schedule into one forward pass."""
 
 from collections.abc import Sequence as Series
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from inference_service.engine.adapter_cache import ResidentAdapter
 from inference_service.engine.arena_size import arena_bytes
-from inference_service.engine.config import EngineConfig
+from inference_service.engine.bucket_runner import BucketRunner, Prepare, StepResult
+from inference_service.engine.config import EngineConfig, EngineConfigError
+from inference_service.engine.cuda_graphs import CudaGraphs
 from inference_service.engine.largest_step import run_largest_step
 from inference_service.engine.lora_batch import LoraPlanner
+from inference_service.engine.lora_tables import LoraTables
+from inference_service.engine.step_input import StepInput
+from inference_service.engine.step_tensors import StepTensors
 from inference_service.models.decoder import Decoder
 from inference_service.models.families import read_spec
 from inference_service.models.loader import load_weights
 from inference_service.models.spec import UnsupportedModelError
-from kernels.layouts import TokenBatch, make_kv_layout
-from kernels.select import select_kernels
+from kernels.layouts import LoraPlan, make_kv_layout
+from kernels.select import Kernels, select_kernels
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class StepInput:
-    """One sequence's part of a step: tokens [start, start + num_tokens) and where its KV lies."""
-
-    __slots__ = ("adapter", "num_tokens", "samples", "start", "table", "token_ids")
-
-    def __init__(
-        self,
-        token_ids: list[int],
-        start: int,
-        table: list[int],
-        adapter: ResidentAdapter | None,
-        samples: bool,
-    ) -> None:
-        self.token_ids = token_ids
-        self.num_tokens = len(token_ids)
-        self.start = start
-        self.table = table
-        self.adapter = adapter
-        self.samples = samples
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """`logits` [S, vocab] float32: one row per input that samples, in their order. `hidden`
-    [T, hidden size]: every token's, until the next step, for `ModelRunner.logits`."""
-
-    logits: torch.Tensor
-    hidden: torch.Tensor
 
 
 class ModelRunner:
@@ -69,6 +41,7 @@ class ModelRunner:
         weights = load_weights(model_path, spec, self.device, self.dtype)
         self.base_weight_bytes = weights.num_bytes
         kernels = select_kernels(self.device, self.dtype)
+        uses_graphs = _uses_graphs(config.cuda_graphs, kernels)
         self.description = f"{self.device} ({kernels.name} kernels)"
 
         def make_decoder(max_len: int) -> Decoder:
@@ -82,41 +55,43 @@ class ModelRunner:
         num_tokens = num_pages * self.layout.block_tokens
         self.max_model_len = _max_model_len(config.max_model_len, spec.max_positions, num_tokens)
         self._decoder = make_decoder(self.max_model_len)
-        self._planner = LoraPlanner(self.device)
+        self._tables = LoraTables(
+            *(config.max_num_seqs, spec.num_layers, len(spec.modules), config.max_lora_rank),
+            self.device,
+        )
+        self._planner = LoraPlanner(self._tables)
         # Not touched until used: pages of the operating system come as ours are filled.
         self.arena = torch.empty(
             num_pages, self.layout.page_elems, dtype=self.dtype, device=self.device
         )
+        self._buckets: BucketRunner | None = None
+        if uses_graphs:
+            self.use_buckets(CudaGraphs(self.device).record, config.max_num_seqs)
+
+    def use_buckets(self, prepare: Prepare, max_num_seqs: int) -> None:
+        """From now on runs steps that only decode padded and prepared, for every size."""
+        table_width = self.layout.num_blocks(self.max_model_len)
+        self._buckets = BucketRunner(self._decode, prepare, self._tables, max_num_seqs, table_width)
+        self._buckets.prepare_all()
 
     def run(self, inputs: Series[StepInput]) -> StepResult:
-        """One forward pass; writes the inputs' KV to the arena."""
-        token_ids = np.concatenate([step.token_ids for step in inputs]).astype(np.int32)
-        lengths = [step.num_tokens for step in inputs]
-        last_rows = np.cumsum(lengths) - 1
-        sampled = last_rows[[step.samples for step in inputs]]
+        """One forward pass; writes the inputs' KV to the arena. The device is not waited for."""
         plan = self._planner.plan([(step.adapter, step.num_tokens) for step in inputs])
-        hidden = self._decoder.forward(
-            self._on_device(token_ids), self._token_batch(inputs, lengths), self.arena, plan
-        )
-        return StepResult(self.logits(hidden[self._on_device(sampled)]), hidden)
+        if self._buckets is not None and self._buckets.can_run(inputs):
+            return self._buckets.run(inputs, plan)
+        tensors = StepTensors.of(inputs, self.device)
+        hidden = self._decoder.forward(tensors.token_ids, tensors.batch, self.arena, plan)
+        sampled_rows = tensors.sampled_rows[: sum(step.samples for step in inputs)]
+        return StepResult(self.logits(hidden.index_select(0, sampled_rows)), hidden)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [R, vocab] float32 of rows of a step's hidden states."""
         return self._decoder.logits(hidden)
 
-    def _token_batch(self, inputs: Series[StepInput], lengths: list[int]) -> TokenBatch:
-        positions = [np.arange(step.start, step.start + step.num_tokens) for step in inputs]
-        tables = np.zeros((len(inputs), max(len(step.table) for step in inputs)), np.int32)
-        for row, step in enumerate(inputs):
-            tables[row, : len(step.table)] = step.table
-        return TokenBatch(
-            positions=self._on_device(np.concatenate(positions).astype(np.int32)),
-            sequence=self._on_device(np.repeat(np.arange(len(inputs)), lengths).astype(np.int32)),
-            block_tables=self._on_device(tables),
-        )
-
-    def _on_device(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+    def _decode(self, tensors: StepTensors, plan: LoraPlan | None) -> StepResult:
+        """A step of which every row samples."""
+        hidden = self._decoder.forward(tensors.token_ids, tensors.batch, self.arena, plan)
+        return StepResult(self.logits(hidden), hidden)
 
 
 def _device(name: str) -> torch.device:
@@ -131,6 +106,17 @@ def _dtype(name: str, checkpoint: str, device: torch.device) -> torch.dtype:
     if name not in _DTYPES:
         raise UnsupportedModelError(f"config.json: dtype {name!r} is not supported")
     return _DTYPES[name]
+
+
+def _uses_graphs(option: str, kernels: Kernels) -> bool:
+    """Only the Triton kernels on a GPU read nothing of a step on the host. Option: "auto" etc."""
+    can = kernels.name == "triton" and torch.cuda.is_available()
+    if option == "on" and not can:
+        raise EngineConfigError(
+            f'cuda_graphs is "on", but the {kernels.name} kernels cannot be recorded: they need '
+            'Triton and a GPU; use "auto" or "off"'
+        )
+    return can and option != "off"
 
 
 def _max_model_len(asked: int, max_positions: int, num_arena_tokens: int) -> int:

@@ -7,13 +7,14 @@ import torch
 from inference_service.engine.adapter_cache import AdapterCache
 from inference_service.engine.block_manager import BlockManager
 from inference_service.engine.logprobs import token_logprobs
-from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.prompt_logprobs import prompt_logprobs
 from inference_service.engine.readiness import Refusal
 from inference_service.engine.request import TokenLogprob, TokenOutput
 from inference_service.engine.sampler import sample
 from inference_service.engine.scheduler import ScheduledChunk, Scheduler
 from inference_service.engine.sequence import Sequence
+from inference_service.engine.step_input import StepInput
 
 
 @dataclass

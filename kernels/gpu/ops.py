@@ -3,10 +3,10 @@
 import torch
 import triton
 
-from kernels.gpu import attention, elementwise, lora
-from kernels.layouts import CHUNK_ROWS, TILE_ROWS, KvLayout, LoraPlan, LoraSite, TokenBatch
+from kernels.gpu import attention, elementwise
+from kernels.gpu.lora_ops import LoraOps
+from kernels.layouts import KvLayout, LoraPlan, LoraSite, TokenBatch
 
-_BLOCK_IN, _BLOCK_OUT, _SPLITS = 128, 128, 4
 _LANES = 16  # tokens of KV a program looks at together; KvLayout's blocks are multiples of it
 _SMALLEST_DOT = 16
 
@@ -15,6 +15,9 @@ class TritonKernels:
     """Kernels for float32, bfloat16 and float16 tensors on a GPU with unit inner stride."""
 
     name = "triton"
+
+    def __init__(self) -> None:
+        self._lora = LoraOps()
 
     def rms_norm(
         self,
@@ -90,23 +93,7 @@ class TritonKernels:
         site: LoraSite,
         layer: int,
     ) -> None:
-        num_rows, num_tiles, num_slices = plan.rows.shape[0], plan.tiles.shape[0], len(site.slices)
-        shrunk = torch.empty(
-            (_SPLITS, num_rows, num_slices, plan.max_rank), dtype=torch.float32, device=x.device
-        )
-        descriptors = plan.descriptors[:, layer]
-        tables = (
-            *(arena, plan.rows, plan.tiles, descriptors, descriptors.stride(0)),
-            *(plan.chunk_offsets, site.table, num_rows, num_slices, plan.max_rank),
-        )
-        sizes = {"TILE_ROWS": TILE_ROWS, "CHUNK_ROWS": CHUNK_ROWS, "SPLITS": _SPLITS}
-        num_chunks = triton.cdiv(plan.max_rank, CHUNK_ROWS)
-        lora.shrink[(num_tiles, num_slices * num_chunks, _SPLITS)](
-            *(shrunk, x, x.stride(0), *tables, site.in_features), BLOCK_IN=_BLOCK_IN, **sizes
-        )
-        lora.expand[(num_tiles, num_slices, triton.cdiv(site.widest_slice, _BLOCK_OUT))](
-            *(y, y.stride(0), shrunk, *tables), BLOCK_OUT=_BLOCK_OUT, **sizes
-        )
+        self._lora.apply(y, x, arena, plan, site, layer)
 
 
 def _cache(arena: torch.Tensor, layout: KvLayout, layer: int, batch: TokenBatch) -> tuple:

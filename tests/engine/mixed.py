@@ -6,11 +6,12 @@ import torch
 
 from inference_service.engine.adapter_cache import AdapterCache, ResidentAdapter
 from inference_service.engine.eviction import EvictionQueue, RebuildCosts
-from inference_service.engine.model_runner import ModelRunner, StepInput
+from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_copier import HostPageCopier
 from inference_service.engine.page_image import pack
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.peft_adapter import read_adapter
+from inference_service.engine.step_input import StepInput
 from tests.checkpoints import load_reference
 
 BASE = "base"

@@ -17,16 +17,21 @@ ELEMENT, INDEX = "*{element}", "*i32"
 ARENA = dict(arena=ELEMENT)
 PAGES = dict(ARENA, page_elems="i32", layer_offset="i32", positions=INDEX, sequence=INDEX,
              block_tables=INDEX, table_stride="i32", num_kv_heads="i32")
-PLAN = dict(ARENA, rows=INDEX, tiles=INDEX, descriptors=INDEX, adapter_stride="i32",
-            chunk_offsets="*i64", slices=INDEX, num_rows="i32", num_slices="i32", max_rank="i32")
-TILE = dict(TILE_ROWS=32, CHUNK_ROWS=16, SPLITS=4)
+PLAN = dict(ARENA, planes="*fp32", split_stride="i32", part_stride="i32", rows=INDEX, tiles=INDEX,
+            counts=INDEX, descriptors=INDEX, adapter_stride="i32", layer_offset="i32",
+            chunk_offsets="*i64", slices=INDEX, num_slices="i32")
+SHRINK = dict(PLAN, x=ELEMENT, x_stride="i32", chunks=INDEX, in_features="i32")
+EXPAND = dict(PLAN, y=ELEMENT, y_stride="i32", blocks=INDEX, num_blocks="i32")
+ROWS = dict(CHUNK_ROWS=16, ALIGNED=32, SPLITS=8, NUM_PROGRAMS=528)
+TILES = dict(ROWS, SPLITS=2, TILE_ROWS=32)
 KERNELS = [
     (elementwise.rms_norm, dict(out=ELEMENT, x=ELEMENT, residual=ELEMENT, weight=ELEMENT,
                                 width="i32", epsilon="fp32"), dict(HAS_RESIDUAL=True, BLOCK=2048)),
     (elementwise.silu_mul, dict(out=ELEMENT, gate_up=ELEMENT, width="i32"), dict(BLOCK=1024)),
-    (lora.shrink, dict(PLAN, shrunk="*fp32", x=ELEMENT, x_stride="i32", in_features="i32"),
-     dict(TILE, BLOCK_IN=128)),
-    (lora.expand, dict(PLAN, shrunk="*fp32", y=ELEMENT, y_stride="i32"), dict(TILE, BLOCK_OUT=128)),
+    (lora.shrink_rows, SHRINK, dict(ROWS, BLOCK_IN=256)),
+    (lora.expand_rows, EXPAND, dict(ROWS, COLUMN_MULTIPLE=16, BLOCK_OUT=256)),
+    (lora.shrink_tiles, SHRINK, dict(TILES, BLOCK_IN=64)),
+    (lora.expand_tiles, EXPAND, dict(TILES, COLUMN_MULTIPLE=16, BLOCK_OUT=256)),
     (attention.rope_and_cache, dict(PAGES, qkv=ELEMENT, qkv_stride="i32", rotary="*fp32",
                                     num_q_heads="i32"),
      dict(HEAD_DIM=64, HALF_BLOCK=32, BLOCK_TOKENS=16)),
@@ -39,18 +44,18 @@ for kernel, types, constants in KERNELS:
     signature = {{name: "constexpr" if name in constants else types[name] for name in names}}
     values = {{(names.index(name),): value for name, value in constants.items()}}
     source = ASTSource(fn=kernel, signature=signature, constexprs=values)
-    assert compile(source, target=GPUTarget("cuda", 90, 32)).asm["cubin"]
+    assert compile(source, target=GPUTarget("cuda", {capability}, 32)).asm["cubin"]
 print("compiled", len(KERNELS))
 """
 
 
-@pytest.mark.parametrize("element", ["bf16", "fp32"])
-def test_kernels_compile_for_a_gpu(element: str) -> None:
+@pytest.mark.parametrize(("element", "capability"), [("fp16", 80), ("bf16", 90), ("fp32", 90)])
+def test_kernels_compile_for_a_gpu(element: str, capability: int) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(element=element)],
+        [sys.executable, "-c", SCRIPT.format(element=element, capability=capability)],
         capture_output=True,
         text=True,
         env=environment,
     )
-    assert result.stdout == "compiled 6\n", result.stderr
+    assert result.stdout == "compiled 8\n", result.stderr

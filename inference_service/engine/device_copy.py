@@ -1,0 +1,10 @@
+"""Small host tensors to the engine's device, without waiting for what the device is doing."""
+
+import torch
+
+
+def to_device(host: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The same tensor on a CPU; on a GPU a copy that later work of the current stream sees."""
+    if device.type == "cpu":
+        return host
+    return host.pin_memory().to(device, non_blocking=True)
