@@ -9,18 +9,23 @@ from lorikeet.rpc.errors import ResourceExhaustedError, UnavailableError
 
 
 class Ticket:
-    """A request's place: it waits until its first token, then runs until it ends."""
+    """A request's place. Each of its completions waits until its first token, then runs."""
 
-    def __init__(self, admission: "Admission", tenant: str) -> None:
+    def __init__(self, admission: "Admission", tenant: str, num_waiting: int) -> None:
         self._admission = admission
         self.tenant = tenant
-        self.is_waiting = True
+        self._num_waiting = num_waiting
 
     def started_running(self) -> None:
-        """Call it with the first token; more calls change nothing."""
-        if self.is_waiting:
-            self.is_waiting = False
-            self._admission.stopped_waiting(self.tenant)
+        """Call it with the first token of each completion; more calls change nothing."""
+        if self._num_waiting:
+            self._num_waiting -= 1
+            self._admission.stopped_waiting(self.tenant, 1)
+
+    def give_back(self) -> None:
+        """Nothing of the request waits any longer."""
+        self._admission.stopped_waiting(self.tenant, self._num_waiting)
+        self._num_waiting = 0
 
 
 class Admission:
@@ -44,24 +49,27 @@ class Admission:
         return self._num_open
 
     @contextmanager
-    def ticket(self, tenant: str) -> Iterator[Ticket]:
-        """A place for one request; RESOURCE_EXHAUSTED when the queue is full."""
+    def ticket(self, tenant: str, num_completions: int = 1) -> Iterator[Ticket]:
+        """A place for one request, which waits as often as it has completions.
+
+        RESOURCE_EXHAUSTED when the queue is full; one that is not takes any request.
+        """
         self._check(tenant)
-        ticket = Ticket(self, tenant)
-        self._waiting[tenant] += 1
+        ticket = Ticket(self, tenant, num_completions)
+        self._waiting[tenant] += num_completions
         self._num_open += 1
         self._idle.clear()
         try:
             yield ticket
         finally:
-            ticket.started_running()
+            ticket.give_back()
             self._num_open -= 1
             if not self._num_open:
                 self._idle.set()
 
-    def stopped_waiting(self, tenant: str) -> None:
+    def stopped_waiting(self, tenant: str, count: int) -> None:
         """Called by tickets."""
-        self._waiting[tenant] -= 1
+        self._waiting[tenant] -= count
         if not self._waiting[tenant]:
             del self._waiting[tenant]
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from inference_service.engine.request import TokenOutput
+from inference_service.engine.request import TokenLogprob, TokenOutput
 from inference_service.sampling import SamplingPlan
 from inference_service.stop_strings import StopStringMatcher
 from inference_service.tokenizer import ModelTokenizer
@@ -10,16 +10,21 @@ from inference_service.tokenizer import ModelTokenizer
 
 @dataclass(frozen=True)
 class CompletionPiece:
-    """What one engine output adds. `finish_reason` is "", "stop" or "length"."""
+    """What one engine output adds. `finish_reason` is "", "stop" or "length".
+
+    Text may come later than the tokens it is of; their logprobs come with the tokens.
+    """
 
     token_ids: list[int] = field(default_factory=list)
     text: str = ""
     finish_reason: str = ""
     stop_string: str = ""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
 class Completion:
-    """The text of one running request."""
+    """The text of one running request, and once it has ended, how."""
 
     def __init__(self, tokenizer: ModelTokenizer, plan: SamplingPlan) -> None:
         self._detokenizer = tokenizer.incremental_detokenizer()
@@ -29,9 +34,18 @@ class Completion:
         self._include_stop_token = plan.include_stop_string
         self._min_tokens = plan.options.min_tokens
         self.num_tokens = 0
+        self.num_cached = 0
+        self.finish_reason = ""
+        self.stop_string = ""
 
     def add(self, output: TokenOutput) -> CompletionPiece:
         """Takes one output; after a piece with a finish_reason there must be no other."""
+        piece = self._read(output)
+        self.num_cached += output.num_cached
+        self.finish_reason, self.stop_string = piece.finish_reason, piece.stop_string
+        return piece
+
+    def _read(self, output: TokenOutput) -> CompletionPiece:
         texts: list[str] = []
         for index, token_id in enumerate(output.token_ids):
             self.num_tokens += 1
@@ -41,14 +55,8 @@ class Completion:
             emission = self._matcher.push(self._detokenizer.push(token_id), may_stop=self._may_stop)
             texts.append(emission.text)
             if emission.stop_string:
-                return CompletionPiece(
-                    output.token_ids[: index + 1], "".join(texts), "stop", emission.stop_string
-                )
-        return (
-            self._ended(output, texts)
-            if output.finish_reason
-            else CompletionPiece(output.token_ids, "".join(texts))
-        )
+                return _piece(output, texts, "stop", emission.stop_string, num_tokens=index + 1)
+        return self._ended(output, texts) if output.finish_reason else _piece(output, texts)
 
     @property
     def _may_stop(self) -> bool:
@@ -59,6 +67,24 @@ class Completion:
         emission = self._matcher.push(self._detokenizer.flush(), may_stop=self._may_stop)
         texts.append(emission.text)
         if emission.stop_string:
-            return CompletionPiece(output.token_ids, "".join(texts), "stop", emission.stop_string)
+            return _piece(output, texts, "stop", emission.stop_string)
         texts.append(self._matcher.flush())
-        return CompletionPiece(output.token_ids, "".join(texts), output.finish_reason)
+        return _piece(output, texts, output.finish_reason)
+
+
+def _piece(
+    output: TokenOutput,
+    texts: list[str],
+    finish_reason: str = "",
+    stop_string: str = "",
+    num_tokens: int | None = None,
+) -> CompletionPiece:
+    """The first `num_tokens` tokens of an output (None: all), with the text sent for them."""
+    return CompletionPiece(
+        output.token_ids[:num_tokens],
+        "".join(texts),
+        finish_reason,
+        stop_string,
+        output.logprobs[:num_tokens],
+        output.prompt_logprobs,
+    )

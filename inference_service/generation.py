@@ -5,28 +5,30 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from grpc import aio
 
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission, Ticket
-from inference_service.completion import Completion, CompletionPiece
+from inference_service.completion import Completion
 from inference_service.engine.client import EngineClient
 from inference_service.engine.request import TokenOutput
 from inference_service.engine_errors import engine_restarting, translated_engine_errors
 from inference_service.gate import Admitted, Gate
+from inference_service.generation_responses import chunk_responses, complete_response
 from inference_service.known_adapters import KnownAdapters
+from inference_service.output_streams import OutputStream, OutputStreams
 from inference_service.reader_watch import ReaderWatch
 from inference_service.request_record import RequestRecord, checked_request_id, recorded
 from inference_service.sampling import (
-    ModelLimits,
     SamplingPlan,
     check_prompt,
     check_sampling,
     plan_sampling,
     with_profile_defaults,
 )
+from inference_service.sampling_ranges import ModelLimits
 from inference_service.tokenizer import ModelTokenizer
 from lorikeet.rpc.errors import DeadlineExceededError, InternalError
 from lorikeet.rpc.names import BaseModelName
@@ -36,11 +38,6 @@ logger = logging.getLogger(__name__)
 
 Encode = Callable[[Admitted], Awaitable[list[int]]]
 Responses = AsyncGenerator[inference_pb2.GenerateResponse, None]
-
-_FINISH_REASONS: Final = {
-    "stop": inference_pb2.FINISH_REASON_STOP,
-    "length": inference_pb2.FINISH_REASON_LENGTH,
-}
 
 
 @dataclass(frozen=True)
@@ -100,9 +97,12 @@ class Generations:
         watch = ReaderWatch(context, max_seconds=self.limits.slow_reader_seconds)
         with recorded(request_id) as record:
             admitted = await self._admit(request, context, record)
-            with self.admission.ticket(admitted.tenant) as ticket:
+            params = self._sampling_params(request, admitted)
+            with self.admission.ticket(admitted.tenant, max(1, params.n)) as ticket:
                 async with _until(deadline):
-                    prompt, plan = await self._prepare(request, admitted, encode)
+                    prompt = await encode(admitted)
+                check_prompt(prompt, self.model_limits)
+                plan = plan_sampling(params, self.model_limits, len(prompt))
                 record.num_prompt_tokens = len(prompt)
                 run = _Run(admitted, prompt, plan, record, ticket, watch, deadline)
                 async with aclosing(self._respond(run)) as responses:
@@ -126,29 +126,28 @@ class Generations:
             self.known_adapters.add(admitted.adapter)
         return admitted
 
-    async def _prepare(
-        self, request: GenerationRequest, admitted: Admitted, encode: Encode
-    ) -> tuple[list[int], SamplingPlan]:
-        """The prompt and the sampling of a request, checked."""
+    def _sampling_params(
+        self, request: GenerationRequest, admitted: Admitted
+    ) -> inference_pb2.SamplingParams:
+        """What was asked over the profile's defaults, checked."""
         profile = admitted.profile
         params = with_profile_defaults(request.sampling, profile.default_sampling, profile.stop)
         check_sampling(params, self.model_limits)
-        prompt = await encode(admitted)
-        check_prompt(prompt, self.model_limits)
-        return prompt, plan_sampling(params, self.model_limits, len(prompt))
+        return params
 
     async def _respond(self, run: _Run) -> Responses:
         yield self._start_response(run)
+        num_completions = run.plan.num_completions
+        completions = [Completion(self.tokenizer, run.plan) for _ in range(num_completions)]
         async with AsyncExitStack() as stack:
             async with _until(run.deadline):
                 await self._load_adapter(run.admitted, stack)
-            piece = CompletionPiece()
-            async with aclosing(self._pieces(run)) as pieces:
-                async for piece in pieces:
-                    yield _chunk_response(piece)
+            async with aclosing(self._chunks(run, completions)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         # The engine is rid of the request before the client hears that it has ended.
-        run.record.outcome = piece.finish_reason
-        yield _complete_response(run, piece)
+        run.record.outcome = completions[0].finish_reason
+        yield complete_response(len(run.prompt_token_ids), completions)
 
     async def _load_adapter(self, admitted: Admitted, stack: AsyncExitStack) -> None:
         """Brings the adapter to the engine; its files stay on disk until `stack` ends."""
@@ -161,20 +160,26 @@ class Generations:
         with translated_engine_errors():
             await self.engine.load_adapter(artifact.digest, path)
 
-    async def _pieces(self, run: _Run) -> AsyncGenerator[CompletionPiece, None]:
-        completion = Completion(self.tokenizer, run.plan)
-        outputs = self.engine.generate(
-            run.prompt_token_ids, run.plan.options, run.admitted.digest, run.admitted.tenant
-        )
-        finish_reason = ""
-        async with aclosing(outputs):
-            while not finish_reason:
-                piece = completion.add(await _next_output(outputs, run.deadline))
-                finish_reason = piece.finish_reason
-                run.ticket.started_running()
-                run.record.got_token(completion.num_tokens)
-                with run.watch.sending(outputs):
-                    yield piece
+    async def _chunks(self, run: _Run, completions: list[Completion]) -> Responses:
+        """The completions' chunks as they come. Each is a request of its own to the engine."""
+        streams = OutputStreams([self._outputs(run, i) for i in range(len(completions))])
+        async with aclosing(streams):
+            while streams.num_open:
+                index, output = await _next_output(streams, run.deadline)
+                completion = completions[index]
+                if completion.num_tokens == 0 and output.token_ids:
+                    run.ticket.started_running()
+                piece = completion.add(output)
+                if piece.finish_reason:
+                    await streams.close(index)
+                run.record.got_tokens(len(piece.token_ids))
+                for chunk in chunk_responses(index, piece):
+                    with run.watch.sending(streams):
+                        yield chunk
+
+    def _outputs(self, run: _Run, index: int) -> OutputStream:
+        options, admitted = run.plan.options_of(index), run.admitted
+        return self.engine.generate(run.prompt_token_ids, options, admitted.digest, admitted.tenant)
 
     def _start_response(self, run: _Run) -> inference_pb2.GenerateResponse:
         return inference_pb2.GenerateResponse(
@@ -188,16 +193,16 @@ class Generations:
         )
 
 
-async def _next_output(outputs: AsyncGenerator[TokenOutput, None], deadline: float) -> TokenOutput:
+async def _next_output(streams: OutputStreams, deadline: float) -> tuple[int, TokenOutput]:
     with translated_engine_errors():
         async with _until(deadline):
-            output = await anext(outputs, None)
+            index, output = await streams.next()
     if output is None or output.error:
         logger.error("the engine gave up a request: %s", output.error if output else "no output")
         raise InternalError(
             "the engine could not go on with this request", reason="ENGINE_REQUEST_FAILED"
         )
-    return output
+    return index, output
 
 
 @asynccontextmanager
@@ -210,22 +215,3 @@ async def _until(deadline: float) -> AsyncGenerator[None, None]:
         raise DeadlineExceededError(
             "the request took longer than this server allows", reason="MAX_REQUEST_TIME"
         ) from error
-
-
-def _chunk_response(piece: CompletionPiece) -> inference_pb2.GenerateResponse:
-    return inference_pb2.GenerateResponse(
-        chunk=inference_pb2.GenerateChunk(token_ids=piece.token_ids, text=piece.text)
-    )
-
-
-def _complete_response(run: _Run, piece: CompletionPiece) -> inference_pb2.GenerateResponse:
-    return inference_pb2.GenerateResponse(
-        complete=inference_pb2.GenerateComplete(
-            finish_reason=_FINISH_REASONS[piece.finish_reason],
-            usage=inference_pb2.Usage(
-                prompt_tokens=len(run.prompt_token_ids),
-                completion_tokens=run.record.num_completion_tokens,
-            ),
-            stop_string=piece.stop_string,
-        )
-    )

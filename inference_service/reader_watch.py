@@ -1,13 +1,13 @@
 """Frees the engine of requests whose reader has stopped reading, or has gone."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from grpc import aio
 
-from inference_service.engine.request import TokenOutput
+from inference_service.output_streams import OutputStreams
 from lorikeet.rpc.errors import ResourceExhaustedError
 
 
@@ -21,12 +21,12 @@ class ReaderWatch:
     def __init__(self, context: aio.ServicerContext[Any, Any], *, max_seconds: float) -> None:
         self._max_seconds = max_seconds
         self._loop = asyncio.get_running_loop()
-        self._sending: AsyncGenerator[TokenOutput, None] | None = None
+        self._sending: OutputStreams | None = None
         self._closing: asyncio.Task[None] | None = None
         context.add_done_callback(self._call_ended)  # type: ignore[arg-type]  # stub is older
 
     @contextmanager
-    def sending(self, outputs: AsyncGenerator[TokenOutput, None]) -> Iterator[None]:
+    def sending(self, outputs: OutputStreams) -> Iterator[None]:
         """Around each `yield`; RESOURCE_EXHAUSTED SLOW_READER after it if it took too long."""
         self._sending = outputs
         timer = self._loop.call_later(self._max_seconds, self._close_engine_side)

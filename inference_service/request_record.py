@@ -36,9 +36,10 @@ class RequestRecord:
         self.tenant = admitted.tenant
         self.adapter_version = admitted.version_name
 
-    def got_token(self, num_completion_tokens: int) -> None:
-        self.num_completion_tokens = num_completion_tokens
-        if self.first_token is None:
+    def got_tokens(self, count: int) -> None:
+        """`count` more, of whichever completion."""
+        self.num_completion_tokens += count
+        if count and self.first_token is None:
             self.first_token = time.monotonic()
 
 

@@ -1,14 +1,16 @@
 """Sampling parameters: what the caller asked, over the adapter's defaults, checked."""
 
-import math
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from google.protobuf import json_format, struct_pb2
 
 from inference_service.engine.request import SamplingOptions
+from inference_service.sampling_ranges import ModelLimits, sampling_violations
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -17,25 +19,17 @@ from lorikeet.rpc.errors import (
 )
 from protos import inference_pb2
 
-_UNSUPPORTED: Final = (
-    "logprobs",
+# Fields whose name, meaning and default are the engine's own.
+_PASSED_ON: Final = (
+    "temperature",
+    "top_p",
     "min_p",
     "repetition_penalty",
     "presence_penalty",
     "frequency_penalty",
+    "logprobs",
+    "prompt_logprobs",
 )
-_MAX_STOP_STRINGS: Final = 32
-_MAX_STOP_CHARACTERS: Final = 512
-_MAX_STOP_TOKENS: Final = 1024
-
-
-@dataclass(frozen=True)
-class ModelLimits:
-    """What a request must fit into."""
-
-    max_model_len: int
-    vocab_size: int
-    eos_token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -45,6 +39,20 @@ class SamplingPlan:
     options: SamplingOptions
     stop_strings: tuple[str, ...]
     include_stop_string: bool
+    num_completions: int = 1
+
+    def options_of(self, index: int) -> SamplingOptions:
+        """The first has the prompt's logprobs to itself; every other has a seed of its own."""
+        if index == 0:
+            return self.options
+        seed = derived_seed(self.options.seed, index)
+        return msgspec.structs.replace(self.options, seed=seed, prompt_logprobs=None)
+
+
+def derived_seed(seed: int, index: int) -> int:
+    """64 bits that depend on all of `seed` and `index`, the same on every machine."""
+    data = seed.to_bytes(8, "little") + index.to_bytes(8, "little")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
 def with_profile_defaults(
@@ -72,15 +80,10 @@ def with_profile_defaults(
 
 
 def check_sampling(params: inference_pb2.SamplingParams, limits: ModelLimits) -> None:
-    """UNIMPLEMENTED for fields this server has no support for; INVALID_ARGUMENT out of range."""
-    for name in _UNSUPPORTED:
-        if params.HasField(name):
-            raise unimplemented_field(f"sampling.{name}")
-    if params.HasField("n") and params.n != 1:
-        raise unimplemented_field("sampling.n")
+    """INVALID_ARGUMENT with every field that is out of range."""
     violations = [
         FieldViolation(f"sampling.{name}", description)
-        for name, description in [*_number_violations(params), *_stop_violations(params, limits)]
+        for name, description in sampling_violations(params, limits)
     ]
     if violations:
         raise InvalidArgumentError(
@@ -97,16 +100,20 @@ def plan_sampling(
     room = limits.max_model_len - num_prompt_tokens
     max_tokens = min(params.max_tokens, room) if params.HasField("max_tokens") else room
     stop_token_ids = [*params.stop_token_ids, *(() if params.ignore_eos else limits.eos_token_ids)]
+    given = {name: getattr(params, name) for name in _PASSED_ON if params.HasField(name)}
     options = SamplingOptions(
-        temperature=params.temperature if params.HasField("temperature") else 1.0,
-        top_p=params.top_p if params.HasField("top_p") else 1.0,
+        **given,
         top_k=max(0, params.top_k),
         seed=params.seed if params.HasField("seed") else secrets.randbits(63),
         max_tokens=max_tokens,
         min_tokens=min(params.min_tokens, max_tokens),
         stop_token_ids=tuple(dict.fromkeys(stop_token_ids)),
+        logit_bias=dict(params.logit_bias),
     )
-    return SamplingPlan(options, tuple(params.stop), params.include_stop_str_in_output)
+    num_completions = params.n if params.HasField("n") else 1
+    return SamplingPlan(
+        options, tuple(params.stop), params.include_stop_str_in_output, num_completions
+    )
 
 
 def check_prompt(token_ids: Sequence[int], limits: ModelLimits) -> None:
@@ -141,38 +148,6 @@ def unimplemented_field(field: str) -> UnimplementedError:
         reason="FIELD_NOT_SUPPORTED",
         metadata={"field": field},
     )
-
-
-def _number_violations(params: inference_pb2.SamplingParams) -> list[tuple[str, str]]:
-    violations = []
-    if not 0 <= params.temperature < math.inf:  # false for NaN too
-        violations.append(("temperature", f"must be at least 0, got {params.temperature}"))
-    if params.HasField("top_p") and not 0 < params.top_p <= 1:
-        violations.append(("top_p", f"must be in (0, 1], got {params.top_p}"))
-    if params.top_k < -1:
-        violations.append(("top_k", f"must be 0 or -1 (all) or positive, got {params.top_k}"))
-    if params.HasField("max_tokens") and params.max_tokens < 1:
-        violations.append(("max_tokens", f"must be at least 1, got {params.max_tokens}"))
-    if params.min_tokens < 0:
-        violations.append(("min_tokens", f"must be at least 0, got {params.min_tokens}"))
-    if params.HasField("max_tokens") and params.min_tokens > params.max_tokens >= 1:
-        violations.append(("min_tokens", f"{params.min_tokens} is more than max_tokens"))
-    return violations
-
-
-def _stop_violations(
-    params: inference_pb2.SamplingParams, limits: ModelLimits
-) -> list[tuple[str, str]]:
-    violations = []
-    if len(params.stop) > _MAX_STOP_STRINGS:
-        violations.append(("stop", f"at most {_MAX_STOP_STRINGS} strings"))
-    if not all(0 < len(stop) <= _MAX_STOP_CHARACTERS for stop in params.stop):
-        violations.append(("stop", f"each must have 1 to {_MAX_STOP_CHARACTERS} characters"))
-    if len(params.stop_token_ids) > _MAX_STOP_TOKENS:
-        violations.append(("stop_token_ids", f"at most {_MAX_STOP_TOKENS} ids"))
-    if not all(0 <= token_id < limits.vocab_size for token_id in params.stop_token_ids):
-        violations.append(("stop_token_ids", f"ids must be in [0, {limits.vocab_size})"))
-    return violations
 
 
 def _invalid_prompt(description: str, *, reason: str = "INVALID_PROMPT") -> InvalidArgumentError:

@@ -17,7 +17,7 @@ from inference_service.gate import Gate, ServedModel
 from inference_service.generation import GenerationLimits, Generations
 from inference_service.known_adapters import KnownAdapters
 from inference_service.model_files import ModelFiles, read_model_files
-from inference_service.sampling import ModelLimits
+from inference_service.sampling_ranges import ModelLimits
 from inference_service.servicer import InferenceServicer, ServerIdentity
 from inference_service.servicer_runtime import AdapterRuntimeServicer
 from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError

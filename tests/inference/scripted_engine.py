@@ -12,6 +12,7 @@ from inference_service.engine.request import (
     EngineInfo,
     EngineStats,
     SamplingOptions,
+    TokenLogprob,
     TokenOutput,
 )
 
@@ -32,6 +33,12 @@ INFO = EngineInfo(
 
 def tokens(*token_ids: int, finish: str = "") -> TokenOutput:
     return TokenOutput(request_id=0, token_ids=list(token_ids), finish_reason=finish)
+
+
+def logprob_of(token_id: int, num_top: int = 1) -> TokenLogprob:
+    """Figures that tell which token they are of."""
+    top_ids = [token_id + 1 + place for place in range(num_top)]
+    return TokenLogprob(token_id, -token_id / 8, token_id, top_ids, [-each / 8 for each in top_ids])
 
 
 def steps_of(token_ids: Sequence[int], *, finish: str = "length") -> list[Step]:
@@ -56,12 +63,13 @@ class ScriptedCall:
 
 
 class ScriptedEngine:
-    """Plays `steps` to every request; remembers what it was asked."""
+    """Plays `steps` to every request, `scripts` to the first; remembers what it was asked."""
 
     def __init__(self) -> None:
         self.info = INFO
         self.is_alive = False
         self.steps: list[Step] = steps_of([70, 71, 72])
+        self.scripts: list[list[Step]] = []
         self.calls: list[ScriptedCall] = []
         self.paths: dict[str, Path] = {}
         self.load_error: Exception | None = None
@@ -80,7 +88,7 @@ class ScriptedEngine:
 
     def reset(self, steps: list[Step]) -> None:
         """As new, but for the adapters it knows."""
-        self.steps = steps
+        self.steps, self.scripts = steps, []
         self.calls.clear()
         self.load_error, self.load_seconds = None, 0.0
         if not self.is_alive:
@@ -99,11 +107,12 @@ class ScriptedEngine:
         tenant: str,
     ) -> AsyncGenerator[TokenOutput, None]:
         call = ScriptedCall(prompt_token_ids, sampling, adapter_digest, tenant)
+        number = len(self.calls)
         self.calls.append(call)
         if adapter_digest and adapter_digest not in self.paths:
             raise EngineRefusedError("ADAPTER_UNKNOWN", adapter_digest)
         try:
-            for step in self.steps:
+            for step in self.scripts[number] if number < len(self.scripts) else self.steps:
                 if isinstance(step, Exception):
                     raise step
                 if isinstance(step, float):

@@ -32,6 +32,19 @@ async def test_one_tenant_cannot_take_the_whole_queue() -> None:
             pass
 
 
+async def test_a_request_waits_as_often_as_it_has_completions() -> None:
+    admission = Admission(max_waiting=3, max_waiting_per_tenant=3)
+    with admission.ticket("a", num_completions=4) as ticket:
+        assert (admission.num_waiting, admission.num_open) == (4, 1)
+        with pytest.raises(ResourceExhaustedError), admission.ticket("b"):
+            pass
+        ticket.started_running()
+        ticket.started_running()
+        with admission.ticket("b"):
+            assert admission.num_waiting == 3
+    assert (admission.num_waiting, admission.num_open) == (0, 0)
+
+
 async def test_closing_waits_for_running_requests_and_refuses_new_ones() -> None:
     admission = Admission(max_waiting=2, max_waiting_per_tenant=2)
     with admission.ticket("a") as ticket:

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_struct
 
 from inference_service.completion import Completion, CompletionPiece
 from inference_service.engine.request import SamplingOptions, TokenOutput
 from inference_service.sampling import SamplingPlan
 from inference_service.tokenizer import ModelTokenizer, load_tokenizer
-from tests.inference.scripted_engine import tokens
+from tests.inference.scripted_engine import logprob_of, tokens
 from tests.inference.tokenizer_files import write_model
 
 PLAN = SamplingPlan(SamplingOptions(), (), include_stop_string=False)
@@ -26,15 +27,19 @@ def run(
     tokenizer: ModelTokenizer, plan: SamplingPlan, outputs: list[TokenOutput]
 ) -> CompletionPiece:
     """All pieces as one."""
-    completion, token_ids, text = Completion(tokenizer, plan), [], ""
+    completion, token_ids, logprobs, text = Completion(tokenizer, plan), [], [], ""
     for output in outputs:
         piece = completion.add(output)
         token_ids += piece.token_ids
+        logprobs += piece.logprobs
         text += piece.text
         if piece.finish_reason:
             break
     assert completion.num_tokens == len(token_ids)
-    return replace(piece, token_ids=token_ids, text=text)
+    assert completion.finish_reason == piece.finish_reason
+    assert completion.stop_string == piece.stop_string
+    assert [each.token_id for each in logprobs] == (token_ids if logprobs else [])
+    return replace(piece, token_ids=token_ids, logprobs=logprobs, text=text)
 
 
 @settings(max_examples=50)
@@ -47,9 +52,16 @@ def test_steps_do_not_change_what_comes_out(tokenizer: ModelTokenizer, data: st.
     plan = SamplingPlan(options, tuple(stops), data.draw(st.booleans()))
     places = sorted(data.draw(st.sets(st.integers(1, len(token_ids)))) - {len(token_ids)})
     borders = list(zip([0, *places], [*places, len(token_ids)], strict=True))
-    cut = [tokens(*token_ids[a:b], finish=finish * (b == len(token_ids))) for a, b in borders]
-    whole = [tokens(*token_ids, finish=finish)]
-    assert run(tokenizer, plan, cut) == run(tokenizer, plan, whole)
+    cut = [told(*token_ids[a:b], finish=finish * (b == len(token_ids))) for a, b in borders]
+    whole = run(tokenizer, plan, [told(*token_ids, finish=finish)])
+    assert run(tokenizer, plan, cut) == whole
+    assert len(whole.logprobs) == len(whole.token_ids)
+
+
+def told(*token_ids: int, finish: str) -> TokenOutput:
+    """Tokens with their logprobs."""
+    logprobs = [logprob_of(token_id) for token_id in token_ids]
+    return replace_struct(tokens(*token_ids, finish=finish), logprobs=logprobs)
 
 
 def test_the_stop_token_is_in_the_ids_but_not_in_the_text(tokenizer: ModelTokenizer) -> None:

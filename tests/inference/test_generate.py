@@ -147,9 +147,9 @@ async def test_an_adapter_is_fetched_loaded_and_used(world: World) -> None:
             "INVALID_SAMPLING",
         ),
         (
-            {"prompt": "x", "sampling": pb.SamplingParams(n=2)},
-            UnimplementedError,
-            "FIELD_NOT_SUPPORTED",
+            {"prompt": "x", "sampling": pb.SamplingParams(logit_bias={600: 1.0})},
+            InvalidArgumentError,
+            "INVALID_SAMPLING",
         ),
         ({"prompt": "x", "request_id": "a\nb"}, InvalidArgumentError, "INVALID_REQUEST_ID"),
         ({"prompt": "x", "adapter": "../x"}, InvalidArgumentError, "INVALID_NAME"),
