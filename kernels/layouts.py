@@ -64,11 +64,23 @@ class TokenBatch:
 
     positions [T]: place of the token in its sequence; sequence [T]: row of `block_tables`;
     block_tables [S, max_blocks]: page of each block of tokens.
+
+    The tokens of a sequence lie side by side, in order. A row whose position is negative is
+    padding, there to give a step one of a few sizes: it writes no KV and its attention is zero.
     """
 
     positions: torch.Tensor
     sequence: torch.Tensor
     block_tables: torch.Tensor
+
+
+@dataclass(frozen=True)
+class HeadNorm:
+    """RMS norm of every query and key head before it is rotated; the weights are [head_dim]."""
+
+    query: torch.Tensor
+    key: torch.Tensor
+    epsilon: float
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ fallback where there is no compiler. Same signatures, any device, any floating d
 
 import torch
 
-from kernels.layouts import CHUNK_ROWS, KvLayout, LoraPlan, LoraSite, TokenBatch
+from kernels.layouts import CHUNK_ROWS, HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
 
 
 class ReferenceKernels:
@@ -21,14 +21,32 @@ class ReferenceKernels:
         """Adds x to `residual` in place (if given) and returns the normed sum. All [T, hidden]."""
         if residual is not None:
             x = residual.add_(x)
+        return _rms_norm(x, weight, epsilon)
+
+    def layer_norm(
+        self,
+        x: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        epsilon: float,
+    ) -> torch.Tensor:
+        """Adds x to `residual` in place (if given) and returns the normed sum. All [T, hidden]."""
+        if residual is not None:
+            x = residual.add_(x)
         wide = x.float()
+        wide = wide - wide.mean(-1, keepdim=True)
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
-        return weight * wide.to(x.dtype)
+        return (wide * weight.float() + bias.float()).to(x.dtype)
 
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         """silu(gate) * up for gate_up [T, 2 * intermediate]; returns [T, intermediate]."""
         gate, up = gate_up.chunk(2, dim=-1)
         return torch.nn.functional.silu(gate) * up
+
+    def gelu_tanh(self, x: torch.Tensor) -> torch.Tensor:
+        """GELU by its tanh approximation ("gelu_new"), elementwise."""
+        return torch.nn.functional.gelu(x, approximate="tanh")
 
     def rope_and_cache(
         self,
@@ -38,23 +56,31 @@ class ReferenceKernels:
         layout: KvLayout,
         layer: int,
         batch: TokenBatch,
+        head_norm: HeadNorm | None = None,
     ) -> None:
-        """Rotates the queries of qkv in place and writes rotated keys and values to their pages.
+        """Norms (if asked) and rotates queries and keys; keys and values go to their pages.
 
-        qkv [T, (num_q_heads + 2 * num_kv_heads) * head_dim]; rotary [max_len, head_dim] float32,
-        cosines then sines; arena [num_pages, page_elems].
+        qkv [T, (num_q_heads + 2 * num_kv_heads) * head_dim]: its queries are changed in place, its
+        keys may be. rotary [max_len, rotary_dim] float32, cosines then sines, for the first
+        rotary_dim elements of a head; the others stay. arena [num_pages, page_elems].
         """
-        heads = qkv.view(qkv.shape[0], -1, layout.head_dim)
+        real = (batch.positions >= 0).nonzero().flatten()
+        heads = qkv.view(qkv.shape[0], -1, layout.head_dim)[real]
         num_q_heads = heads.shape[1] - 2 * layout.num_kv_heads
         queries, keys, values = heads.split(
             [num_q_heads, layout.num_kv_heads, layout.num_kv_heads], dim=1
         )
-        angles = rotary[batch.positions.long()].unsqueeze(1)
-        queries.copy_(_rotate(queries, angles))
+        if head_norm is not None:
+            queries = _rms_norm(queries, head_norm.query, head_norm.epsilon)
+            keys = _rms_norm(keys, head_norm.key, head_norm.epsilon)
+        positions = batch.positions[real].long()
+        angles = rotary[positions].unsqueeze(1)
+        qkv[real, : num_q_heads * layout.head_dim] = _rotate(queries, angles).flatten(1)
         key_view, value_view = _kv_views(arena, layout, layer)
-        page, slot = _locate(batch, layout)
-        key_view[page, :, :, slot] = _rotate(keys, angles).to(arena.dtype)
-        value_view[page, :, slot] = values.to(arena.dtype)
+        page = batch.block_tables[batch.sequence[real].long(), positions // layout.block_tokens]
+        slot = positions % layout.block_tokens
+        key_view[page.long(), :, :, slot] = _rotate(keys, angles).to(arena.dtype)
+        value_view[page.long(), :, slot] = values.to(arena.dtype)
 
     def attention(
         self,
@@ -63,17 +89,20 @@ class ReferenceKernels:
         layout: KvLayout,
         layer: int,
         batch: TokenBatch,
+        window: int = 0,
     ) -> torch.Tensor:
         """Causal attention of each token over its sequence's pages, the token itself included.
 
-        queries [T, num_q_heads * head_dim] may be a strided view; returns the same shape, dense.
+        A token meets the last `window` tokens up to itself; 0: all of them. queries
+        [T, num_q_heads * head_dim] may be a strided view; returns the same shape, dense.
         """
         num_q_heads = queries.shape[1] // layout.head_dim
         group = num_q_heads // layout.num_kv_heads
-        out = torch.empty(queries.shape, dtype=queries.dtype, device=queries.device)
+        out = torch.zeros(queries.shape, dtype=queries.dtype, device=queries.device)
         key_view, value_view = _kv_views(arena, layout, layer)
-        for index in batch.sequence.unique().tolist():
-            tokens = (batch.sequence == index).nonzero().flatten()
+        real = batch.positions >= 0
+        for index in batch.sequence[real].unique().tolist():
+            tokens = (real & (batch.sequence == index)).nonzero().flatten()
             positions = batch.positions[tokens].long()
             length = int(positions.max()) + 1
             pages = batch.block_tables[index, : layout.num_blocks(length)].long()
@@ -81,7 +110,7 @@ class ReferenceKernels:
             values = value_view[pages].transpose(0, 1).flatten(1, 2)[:, :length].float()
             query = queries[tokens].view(-1, layout.num_kv_heads, group, layout.head_dim).float()
             scores = torch.einsum("tkgd,knd->tkgn", query, keys) * layout.head_dim**-0.5
-            hidden = torch.arange(length, device=scores.device) > positions[:, None]
+            hidden = _hidden(positions, length, window)
             scores = scores.masked_fill(hidden[:, None, None], float("-inf"))
             mixed = torch.einsum("tkgn,knd->tkgd", scores.softmax(-1), values)
             out[tokens] = mixed.reshape(len(tokens), -1).to(out.dtype)
@@ -116,12 +145,26 @@ class ReferenceKernels:
                 y[rows, columns] += delta.to(y.dtype)
 
 
+def _rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
+    return weight * wide.to(x.dtype)
+
+
 def _rotate(heads: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
-    """Rotary embedding by halves, as in Hugging Face Llama. heads [T, H, D], angles [T, 1, D]."""
+    """Rotary embedding by halves, as in Hugging Face Llama. heads [T, H, D], angles [T, 1, R]."""
+    rotary_dim = angles.shape[-1]
     cosine, sine = angles.chunk(2, dim=-1)
-    first, second = heads.float().chunk(2, dim=-1)
-    rotated = (first * cosine - second * sine, second * cosine + first * sine)
-    return torch.cat(rotated, dim=-1).to(heads.dtype)
+    first, second = heads[..., :rotary_dim].float().chunk(2, dim=-1)
+    rotated = torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
+    return torch.cat((rotated.to(heads.dtype), heads[..., rotary_dim:]), dim=-1)
+
+
+def _hidden(positions: torch.Tensor, length: int, window: int) -> torch.Tensor:
+    """[T, length] bool: the keys that each token must not see."""
+    key = torch.arange(length, device=positions.device)
+    hidden = key > positions[:, None]
+    return hidden | (key <= positions[:, None] - window) if window else hidden
 
 
 def _kv_views(
@@ -135,13 +178,6 @@ def _kv_views(
         both[:, 0].unflatten(2, (layout.head_dim, layout.block_tokens)),
         both[:, 1].unflatten(2, (layout.block_tokens, layout.head_dim)),
     )
-
-
-def _locate(batch: TokenBatch, layout: KvLayout) -> tuple[torch.Tensor, torch.Tensor]:
-    positions = batch.positions.long()
-    block = positions // layout.block_tokens
-    page = batch.block_tables[batch.sequence.long(), block].long()
-    return page, positions % layout.block_tokens
 
 
 def _gather(flat: torch.Tensor, offsets: list[int], rank: int, width: int) -> torch.Tensor:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
-_SOURCES = ("lora.c", "attention.c", "elementwise.c")
+_SOURCES = ("lora.c", "kv_cache.c", "attention.c", "elementwise.c")
+_HEADERS = ("common.h", "lanes.h", "kv_cache.h")
 _FLAGS = (
     *("-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden"),
     *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
@@ -54,7 +55,7 @@ def _cache_directory() -> Path:
 
 def _digest(flags: list[str]) -> str:
     digest = hashlib.sha256(" ".join(flags).encode())
-    for name in ("common.h", *_SOURCES):
+    for name in (*_HEADERS, *_SOURCES):
         digest.update((_HERE / name).read_bytes())
     return digest.hexdigest()[:16]
 

@@ -5,7 +5,7 @@ import ctypes
 import torch
 
 from kernels.cpu.build import load_library
-from kernels.layouts import KvLayout, LoraPlan, LoraSite, TokenBatch
+from kernels.layouts import HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
 
 _POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 # Below this many multiply-adds, waking the other threads costs more than they do.
@@ -35,9 +35,14 @@ class _Cache(ctypes.Structure):
 
 _SIGNATURES = {
     "rms_norm": [_POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT],
+    "layer_norm": [*(_POINTER,) * 5, _INT, _INT, _FLOAT],
     "silu_mul": [_POINTER, _POINTER, _INT, _INT],
-    "rope_and_cache": [_POINTER, _POINTER, _LONG, _POINTER],
-    "attention": [_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _INT],
+    "gelu_tanh": [_POINTER, _POINTER, _INT, _INT],
+    "rope_and_cache": [
+        *(_POINTER, _POINTER, _LONG, _POINTER, _INT),
+        *(_POINTER, _POINTER, _FLOAT),
+    ],
+    "attention": [_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _INT, _INT],
     "lora_apply": [
         *(_POINTER, _POINTER, _INT, _INT, _INT, _INT, _POINTER, _LONG, _POINTER, _LONG, _INT)
     ],
@@ -72,10 +77,31 @@ class CpuKernels:
         )
         return out
 
+    def layer_norm(
+        self,
+        x: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        epsilon: float,
+    ) -> torch.Tensor:
+        out = torch.empty_like(x)
+        where = None if residual is None else residual.data_ptr()
+        self._library.layer_norm(
+            *(out.data_ptr(), x.data_ptr(), where, weight.data_ptr(), bias.data_ptr()),
+            *(*x.shape, epsilon),
+        )
+        return out
+
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         out = gate_up.new_empty(num_rows, width)
         self._library.silu_mul(out.data_ptr(), gate_up.data_ptr(), num_rows, width)
+        return out
+
+    def gelu_tanh(self, x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        self._library.gelu_tanh(out.data_ptr(), x.data_ptr(), *x.shape)
         return out
 
     def rope_and_cache(
@@ -86,11 +112,16 @@ class CpuKernels:
         layout: KvLayout,
         layer: int,
         batch: TokenBatch,
+        head_norm: HeadNorm | None = None,
     ) -> None:
         num_q_heads = qkv.shape[1] // layout.head_dim - 2 * layout.num_kv_heads
         cache = _cache(arena, layout, layer, batch, num_q_heads)
+        norms: tuple[int | None, int | None, float] = (None, None, 0.0)
+        if head_norm is not None:
+            norms = (head_norm.query.data_ptr(), head_norm.key.data_ptr(), head_norm.epsilon)
         self._library.rope_and_cache(
-            ctypes.byref(cache), qkv.data_ptr(), qkv.stride(0), rotary.data_ptr()
+            *(ctypes.byref(cache), qkv.data_ptr(), qkv.stride(0)),
+            *(rotary.data_ptr(), rotary.shape[1], *norms),
         )
 
     def attention(
@@ -100,6 +131,7 @@ class CpuKernels:
         layout: KvLayout,
         layer: int,
         batch: TokenBatch,
+        window: int = 0,
     ) -> torch.Tensor:
         out = queries.new_empty(queries.shape)
         cache = _cache(arena, layout, layer, batch, queries.shape[1] // layout.head_dim)
@@ -110,6 +142,7 @@ class CpuKernels:
             queries.data_ptr(),
             queries.stride(0),
             layout.head_dim**-0.5,
+            window,
             out.numel() * max_tokens >= _PARALLEL_WORK,
         )
         return out

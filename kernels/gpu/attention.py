@@ -1,67 +1,21 @@
-"""Rotary embedding, the paged KV cache, and causal attention over it; see KvLayout."""
+"""Causal attention over the paged KV cache; see KvLayout.
+
+The grid is (tokens, KV heads), whatever the step holds. A tile is the tokens of one sequence up
+to the next position that TILE_TOKENS divides: the program of its first token works for all of
+them, and those of the others return at once.
+"""
 
 import triton
 import triton.language as tl
 
 
 @triton.jit
-def _head(arena, page_elems, layer_offset, block_tables, table_stride, sequence, position,
-          head, BLOCK_TOKENS: tl.constexpr, HEAD_DIM: tl.constexpr):  # fmt: skip
-    """Where the keys or values of one head begin in the page that holds a position.
-
-    `head` counts the key heads first, then the value heads.
-    """
-    page = tl.load(block_tables + sequence * table_stride + position // BLOCK_TOKENS).to(tl.int64)
-    return arena + page * page_elems + layer_offset + head * (BLOCK_TOKENS * HEAD_DIM)
-
-
-@triton.jit
-def rope_and_cache(
-    qkv,
-    qkv_stride,
-    rotary,
-    arena,
-    page_elems,
-    layer_offset,
-    positions,
-    sequence,
-    block_tables,
-    table_stride,
-    num_q_heads,
-    num_kv_heads,
-    HEAD_DIM: tl.constexpr,
-    HALF_BLOCK: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr,
-):
-    """Grid (num_tokens, num_q_heads + num_kv_heads): a query head, or a key head and its value."""
-    token, head = tl.program_id(0), tl.program_id(1)
-    position = tl.load(positions + token)
-    half: tl.constexpr = HEAD_DIM // 2
-    i = tl.arange(0, HALF_BLOCK)
-    source = qkv + token * qkv_stride + head * HEAD_DIM + i
-    first = tl.load(source, mask=i < half, other=0.0).to(tl.float32)
-    second = tl.load(source + half, mask=i < half, other=0.0).to(tl.float32)
-    angle = rotary + position * HEAD_DIM + i
-    cosine = tl.load(angle, mask=i < half, other=0.0)
-    sine = tl.load(angle + half, mask=i < half, other=0.0)
-    low = (first * cosine - second * sine).to(qkv.dtype.element_ty)
-    high = (second * cosine + first * sine).to(qkv.dtype.element_ty)
-    if head < num_q_heads:
-        tl.store(source, low, mask=i < half)
-        tl.store(source + half, high, mask=i < half)
-        return
-    kv = head - num_q_heads
-    where = tl.load(sequence + token)
-    slot = position % BLOCK_TOKENS
-    keys = _head(arena, page_elems, layer_offset, block_tables, table_stride, where, position,
-                 kv, BLOCK_TOKENS, HEAD_DIM) + slot  # fmt: skip
-    tl.store(keys + i * BLOCK_TOKENS, low, mask=i < half)
-    tl.store(keys + (i + half) * BLOCK_TOKENS, high, mask=i < half)
-    values = _head(arena, page_elems, layer_offset, block_tables, table_stride, where, position,
-                   kv + num_kv_heads, BLOCK_TOKENS, HEAD_DIM) + slot * HEAD_DIM  # fmt: skip
-    value = source + num_kv_heads * HEAD_DIM
-    tl.store(values + i, tl.load(value, mask=i < half, other=0.0), mask=i < half)
-    tl.store(values + half + i, tl.load(value + half, mask=i < half, other=0.0), mask=i < half)
+def _leads(token, position, positions, sequence, TILE_TOKENS: tl.constexpr):
+    """Whether a tile begins with this token: its place says so, or no neighbour comes before it."""
+    before = tl.maximum(token - 1, 0)
+    follows = tl.load(sequence + before) == tl.load(sequence + token)
+    follows &= tl.load(positions + before) == position - 1
+    return (position % TILE_TOKENS == 0) | (token == 0) | (follows == 0)
 
 
 @triton.jit
@@ -76,46 +30,72 @@ def attention(
     sequence,
     block_tables,
     table_stride,
+    num_tokens,
     num_kv_heads,
+    window,
     scale,
     GROUP: tl.constexpr,
-    GROUP_BLOCK: tl.constexpr,
+    TILE_TOKENS: tl.constexpr,
+    ROWS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     DIM_BLOCK: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
     LANES: tl.constexpr,
 ):
-    """Online softmax of the query heads that share one KV head. Grid (num_tokens, num_kv_heads)."""
+    """Online softmax of a tile's query heads that share one KV head: row = token * GROUP + head."""
     token, kv = tl.program_id(0), tl.program_id(1)
-    length = tl.load(positions + token) + 1
+    position = tl.load(positions + token)
+    row, d, lane = tl.arange(0, ROWS), tl.arange(0, DIM_BLOCK), tl.arange(0, LANES)
+    in_head = d < HEAD_DIM
+    head = kv * GROUP + row % GROUP
+    mine = token + row // GROUP
+    width = num_kv_heads * GROUP * HEAD_DIM
+    row_out = out + mine[:, None].to(tl.int64) * width + head[:, None] * HEAD_DIM + d[None, :]
+    if position < 0:  # padding
+        tl.store(row_out, tl.zeros((ROWS, DIM_BLOCK), out.dtype.element_ty),
+                 mask=(row < GROUP)[:, None] & in_head[None, :])  # fmt: skip
+        return
+    if _leads(token, position, positions, sequence, TILE_TOKENS) == 0:
+        return
     where = tl.load(sequence + token)
-    g, d, lane = tl.arange(0, GROUP_BLOCK), tl.arange(0, DIM_BLOCK), tl.arange(0, LANES)
-    inside = (g < GROUP)[:, None] & (d < HEAD_DIM)[None, :]
-    heads = (kv * GROUP + g)[:, None] * HEAD_DIM + d[None, :]
-    query = tl.load(queries + token * query_stride + heads, mask=inside, other=0.0)
-    highest = tl.full((GROUP_BLOCK,), -1e30, tl.float32)
-    total = tl.zeros((GROUP_BLOCK,), tl.float32)
-    mixed = tl.zeros((GROUP_BLOCK, DIM_BLOCK), tl.float32)
-    for begin in range(0, length, LANES):
-        slot = begin % BLOCK_TOKENS + lane
-        keys = _head(arena, page_elems, layer_offset, block_tables, table_stride, where, begin,
-                     kv, BLOCK_TOKENS, HEAD_DIM)  # fmt: skip
-        seen = begin + lane < length
+    row_position = position + row // GROUP
+    member = row_position < (position // TILE_TOKENS + 1) * TILE_TOKENS
+    member &= mine < num_tokens
+    member &= tl.load(sequence + mine, mask=member, other=-1) == where
+    member &= tl.load(positions + mine, mask=member, other=-1) == row_position
+    row_queries = queries + mine[:, None].to(tl.int64) * query_stride
+    query = tl.load(row_queries + head[:, None] * HEAD_DIM + d[None, :],
+                    mask=member[:, None] & in_head[None, :], other=0.0)  # fmt: skip
+    table = block_tables + where * table_stride
+    keys = arena + layer_offset + kv * (BLOCK_TOKENS * HEAD_DIM)
+    values = keys + num_kv_heads * (BLOCK_TOKENS * HEAD_DIM)
+    oldest = tl.where(window > 0, tl.maximum(row_position - window + 1, 0), 0)
+    highest = tl.full((ROWS,), -1e30, tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    mixed = tl.zeros((ROWS, DIM_BLOCK), tl.float32)
+    begin = tl.where(window > 0, tl.maximum(position - window + 1, 0), 0)
+    end = tl.max(tl.where(member, row_position, -1), axis=0) + 1
+    for start in range(begin // LANES * LANES, end, LANES):
+        key_position = start + lane
+        written = (key_position >= begin) & (key_position < end)
+        page = tl.load(table + key_position // BLOCK_TOKENS, mask=written, other=0).to(tl.int64)
+        slot = key_position % BLOCK_TOKENS
         key = tl.load(
-            keys + d[:, None] * BLOCK_TOKENS + slot[None, :],
-            mask=(d < HEAD_DIM)[:, None] & seen[None, :],
+            keys + (page * page_elems + slot)[None, :] + d[:, None] * BLOCK_TOKENS,
+            mask=in_head[:, None] & written[None, :],
             other=0.0,
         )
         scores = tl.dot(query, key, input_precision="ieee") * scale
-        scores = tl.where(seen[None, :], scores, -1e30)
+        seen = (key_position[None, :] <= row_position[:, None]) & (
+            key_position[None, :] >= oldest[:, None]
+        )
+        scores = tl.where(seen, scores, -1e30)
         new_highest = tl.maximum(highest, tl.max(scores, axis=1))
         rescale = tl.exp(highest - new_highest)
-        weights = tl.exp(scores - new_highest[:, None])
-        values = _head(arena, page_elems, layer_offset, block_tables, table_stride, where, begin,
-                       kv + num_kv_heads, BLOCK_TOKENS, HEAD_DIM)  # fmt: skip
+        weights = tl.where(seen, tl.exp(scores - new_highest[:, None]), 0.0)
         value = tl.load(
-            values + slot[:, None] * HEAD_DIM + d[None, :],
-            mask=seen[:, None] & (d < HEAD_DIM)[None, :],
+            values + (page * page_elems + slot * HEAD_DIM)[:, None] + d[None, :],
+            mask=written[:, None] & in_head[None, :],
             other=0.0,
         )
         mixed = mixed * rescale[:, None] + tl.dot(
@@ -123,5 +103,9 @@ def attention(
         )
         total = total * rescale + tl.sum(weights, axis=1)
         highest = new_highest
-    row = out + token * (num_kv_heads * GROUP * HEAD_DIM) + heads
-    tl.store(row, (mixed / total[:, None]).to(out.dtype.element_ty), mask=inside)
+    total = tl.where(member, total, 1.0)
+    tl.store(
+        row_out,
+        (mixed / total[:, None]).to(out.dtype.element_ty),
+        mask=member[:, None] & in_head[None, :],
+    )

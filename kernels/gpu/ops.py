@@ -3,11 +3,12 @@
 import torch
 import triton
 
-from kernels.gpu import attention, elementwise
+from kernels.gpu import attention, elementwise, kv_cache
 from kernels.gpu.lora_ops import LoraOps
-from kernels.layouts import KvLayout, LoraPlan, LoraSite, TokenBatch
+from kernels.layouts import HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
 
-_LANES = 16  # tokens of KV a program looks at together; KvLayout's blocks are multiples of it
+_LANES = 32  # tokens of KV a program looks at together
+_TILE_ROWS = 64  # query rows that share them in a prefill
 _SMALLEST_DOT = 16
 
 
@@ -35,12 +36,37 @@ class TritonKernels:
         )
         return out
 
+    def layer_norm(
+        self,
+        x: torch.Tensor,
+        residual: torch.Tensor | None,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        epsilon: float,
+    ) -> torch.Tensor:
+        out = torch.empty_like(x)
+        num_rows, width = x.shape
+        elementwise.layer_norm[(num_rows,)](
+            *(out, x, x if residual is None else residual, weight, bias, width, epsilon),
+            HAS_RESIDUAL=residual is not None,
+            BLOCK=triton.next_power_of_2(width),
+        )
+        return out
+
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         out = gate_up.new_empty(num_rows, width)
         block = min(1024, triton.next_power_of_2(width))
         grid = (num_rows, triton.cdiv(width, block))
         elementwise.silu_mul[grid](out, gate_up, width, BLOCK=block)
+        return out
+
+    def gelu_tanh(self, x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty_like(x)
+        num_rows, width = x.shape
+        block = min(1024, triton.next_power_of_2(width))
+        grid = (num_rows, triton.cdiv(width, block))
+        elementwise.gelu_tanh[grid](out, x, width, BLOCK=block)
         return out
 
     def rope_and_cache(
@@ -51,14 +77,22 @@ class TritonKernels:
         layout: KvLayout,
         layer: int,
         batch: TokenBatch,
+        head_norm: HeadNorm | None = None,
     ) -> None:
-        num_tokens = qkv.shape[0]
+        num_tokens, rotary_dim = qkv.shape[0], rotary.shape[1]
         num_q_heads = qkv.shape[1] // layout.head_dim - 2 * layout.num_kv_heads
-        attention.rope_and_cache[(num_tokens, num_q_heads + layout.num_kv_heads)](
-            *(qkv, qkv.stride(0), rotary, *_cache(arena, layout, layer, batch)),
+        norms = (qkv, qkv, 0.0)  # not read
+        if head_norm is not None:
+            norms = (head_norm.query, head_norm.key, head_norm.epsilon)
+        rest = layout.head_dim - rotary_dim
+        kv_cache.rope_and_cache[(num_tokens, num_q_heads + layout.num_kv_heads)](
+            *(qkv, qkv.stride(0), rotary, *norms, *_cache(arena, layout, layer, batch)),
             *(num_q_heads, layout.num_kv_heads),
+            NORMS=head_norm is not None,
             HEAD_DIM=layout.head_dim,
-            HALF_BLOCK=triton.next_power_of_2(layout.head_dim // 2),
+            ROTARY_DIM=rotary_dim,
+            HALF_BLOCK=triton.next_power_of_2(rotary_dim // 2),
+            REST_BLOCK=triton.next_power_of_2(rest) if rest else 0,
             BLOCK_TOKENS=layout.block_tokens,
         )
 
@@ -69,14 +103,20 @@ class TritonKernels:
         layout: KvLayout,
         layer: int,
         batch: TokenBatch,
+        window: int = 0,
     ) -> torch.Tensor:
         out = queries.new_empty(queries.shape)
+        num_tokens = queries.shape[0]
         group = queries.shape[1] // layout.head_dim // layout.num_kv_heads
-        attention.attention[(queries.shape[0], layout.num_kv_heads)](
+        tile_tokens = 1
+        if num_tokens > batch.block_tables.shape[0]:  # some sequence has several tokens
+            tile_tokens = max(1, _TILE_ROWS // triton.next_power_of_2(group))
+        attention.attention[(num_tokens, layout.num_kv_heads)](
             *(out, queries, queries.stride(0), *_cache(arena, layout, layer, batch)),
-            *(layout.num_kv_heads, layout.head_dim**-0.5),
+            *(num_tokens, layout.num_kv_heads, window, layout.head_dim**-0.5),
             GROUP=group,
-            GROUP_BLOCK=max(_SMALLEST_DOT, triton.next_power_of_2(group)),
+            TILE_TOKENS=tile_tokens,
+            ROWS=max(_SMALLEST_DOT, triton.next_power_of_2(tile_tokens * group)),
             HEAD_DIM=layout.head_dim,
             DIM_BLOCK=max(_SMALLEST_DOT, triton.next_power_of_2(layout.head_dim)),
             BLOCK_TOKENS=layout.block_tokens,

@@ -11,12 +11,18 @@ SCRIPT = """
 from triton import compile
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from kernels.gpu import attention, elementwise, lora
+from kernels.gpu import attention, elementwise, kv_cache, lora
 
 ELEMENT, INDEX = "*{element}", "*i32"
 ARENA = dict(arena=ELEMENT)
 PAGES = dict(ARENA, page_elems="i32", layer_offset="i32", positions=INDEX, sequence=INDEX,
              block_tables=INDEX, table_stride="i32", num_kv_heads="i32")
+ROPE = dict(PAGES, qkv=ELEMENT, qkv_stride="i32", rotary="*fp32", query_norm=ELEMENT,
+            key_norm=ELEMENT, epsilon="fp32", num_q_heads="i32")
+HEAD = dict(HEAD_DIM=64, HALF_BLOCK=32, BLOCK_TOKENS=16)
+ATTENTION = dict(PAGES, out=ELEMENT, queries=ELEMENT, query_stride="i32", num_tokens="i32",
+                 window="i32", scale="fp32")
+KEYS = dict(HEAD_DIM=64, DIM_BLOCK=64, BLOCK_TOKENS=16, LANES=32)
 PLAN = dict(ARENA, planes="*fp32", split_stride="i32", part_stride="i32", rows=INDEX, tiles=INDEX,
             counts=INDEX, descriptors=INDEX, adapter_stride="i32", layer_offset="i32",
             chunk_offsets="*i64", slices=INDEX, num_slices="i32")
@@ -32,12 +38,14 @@ KERNELS = [
     (lora.expand_rows, EXPAND, dict(ROWS, COLUMN_MULTIPLE=16, BLOCK_OUT=256)),
     (lora.shrink_tiles, SHRINK, dict(TILES, BLOCK_IN=64)),
     (lora.expand_tiles, EXPAND, dict(TILES, COLUMN_MULTIPLE=16, BLOCK_OUT=256)),
-    (attention.rope_and_cache, dict(PAGES, qkv=ELEMENT, qkv_stride="i32", rotary="*fp32",
-                                    num_q_heads="i32"),
-     dict(HEAD_DIM=64, HALF_BLOCK=32, BLOCK_TOKENS=16)),
-    (attention.attention, dict(PAGES, out=ELEMENT, queries=ELEMENT, query_stride="i32",
-                               scale="fp32"),
-     dict(GROUP=4, GROUP_BLOCK=16, HEAD_DIM=64, DIM_BLOCK=64, BLOCK_TOKENS=16, LANES=16)),
+    (elementwise.layer_norm, dict(out=ELEMENT, x=ELEMENT, residual=ELEMENT, weight=ELEMENT,
+                                  bias=ELEMENT, width="i32", epsilon="fp32"),
+     dict(HAS_RESIDUAL=True, BLOCK=4096)),
+    (elementwise.gelu_tanh, dict(out=ELEMENT, x=ELEMENT, width="i32"), dict(BLOCK=1024)),
+    (kv_cache.rope_and_cache, ROPE, dict(HEAD, NORMS=False, ROTARY_DIM=64, REST_BLOCK=0)),
+    (kv_cache.rope_and_cache, ROPE, dict(HEAD, NORMS=True, ROTARY_DIM=32, REST_BLOCK=32)),
+    (attention.attention, ATTENTION, dict(KEYS, GROUP=4, TILE_TOKENS=1, ROWS=16)),
+    (attention.attention, ATTENTION, dict(KEYS, GROUP=7, TILE_TOKENS=8, ROWS=64)),
 ]
 for kernel, types, constants in KERNELS:
     names = kernel.arg_names
@@ -58,4 +66,4 @@ def test_kernels_compile_for_a_gpu(element: str, capability: int) -> None:
         text=True,
         env=environment,
     )
-    assert result.stdout == "compiled 8\n", result.stderr
+    assert result.stdout == "compiled 12\n", result.stderr
