@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from inference_service.engine.engine import Engine
-from inference_service.engine.request import Command, StepOutput, TokenLogprob
+from inference_service.engine.request import (
+    Command,
+    EngineStats,
+    GetStats,
+    StepOutput,
+    TokenLogprob,
+)
 
 
 @dataclass
@@ -15,6 +21,16 @@ class Result:
     refusal: str = ""
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+def stats_of(engine: Engine) -> EngineStats:
+    """The engine's statistics, once every page has been found to have one owner."""
+    (stats,) = engine.handle(GetStats(0))
+    assert isinstance(stats, EngineStats)
+    used = stats.kv_pages + stats.cached_pages + stats.adapter_pages
+    assert stats.free_pages + used == stats.total_pages
+    engine.check_integrity()
+    return stats
 
 
 def run_to_end(

@@ -79,6 +79,7 @@ class Simulation:
     served: Counter[str] = field(default_factory=Counter)
     cost: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     finished: list[int] = field(default_factory=list)
+    aborted: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)
     admitted: list[int] = field(default_factory=list)
     num_submitted: int = 0
@@ -86,6 +87,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         limits = self.limits
+        self._computed: dict[int, int] = {}
         self.pool = PagePool(limits.num_pages)
         self.idle, costs = EvictionQueue(), RebuildCosts()
         self.prefixes = PrefixCache(self.pool, self.idle, costs)
@@ -158,19 +160,36 @@ class Simulation:
         assert len(self.blocks.table(sequence.request_id)) * BLOCK_TOKENS >= (
             sequence.num_computed + chunk.num_tokens
         )
-        self.cost[sequence.tenant] += chunk.num_tokens * (
-            OUTPUT_COST if sequence.num_output else PROMPT_COST
-        )
+        self._count_cost(sequence, sequence.num_computed + chunk.num_tokens)
         sequence.num_computed += chunk.num_tokens
         if samples:
             self.served[sequence.tenant] += 1
             if sequence.append(1):
                 self.scheduler.finish(sequence)
                 self.finished.append(sequence.request_id)
+                del self._computed[sequence.request_id]
+
+    def _count_cost(self, sequence: Sequence, end: int) -> None:
+        """Tokens up to `end` are computed now; those computed before a preemption cost nothing."""
+        before = max(self._computed.get(sequence.request_id, 0), sequence.num_cached)
+        for position in range(before, end):
+            is_prompt = position < sequence.num_prompt
+            self.cost[sequence.tenant] += PROMPT_COST if is_prompt else OUTPUT_COST
+        self._computed[sequence.request_id] = max(before, end)
+
+    def abort(self, request_id: int) -> None:
+        if self.is_open(request_id):
+            self.scheduler.abort(request_id)
+            self.aborted.add(request_id)
+
+    def is_open(self, request_id: int) -> bool:
+        ended = request_id in self.finished or request_id in self.refused
+        return not ended and request_id not in self.aborted
 
     @property
     def num_open(self) -> int:
-        return self.num_submitted - len(self.finished) - len(self.refused)
+        num_ended = len(self.finished) + len(self.refused) + len(self.aborted)
+        return self.num_submitted - num_ended
 
     def run_to_end(self, max_steps: int = 100_000) -> None:
         for _ in range(max_steps):

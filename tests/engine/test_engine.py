@@ -12,8 +12,6 @@ from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.request import (
     Abort,
-    EngineStats,
-    GetStats,
     Load,
     Loaded,
     Refused,
@@ -24,7 +22,7 @@ from inference_service.engine.request import (
     Unloaded,
 )
 from tests.checkpoints import scale_adapter, write_adapter
-from tests.engine.driver import Result, run_to_end
+from tests.engine.driver import Result, run_to_end, stats_of
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=24)
 
@@ -33,15 +31,6 @@ def make_engine(model_path: Path, num_pages: int, max_lora_rank: int = 256) -> E
     config = EngineConfig(str(model_path), dtype="float32", max_lora_rank=max_lora_rank)
     page_bytes = stats_of(Engine(config)).page_bytes
     return Engine(msgspec.structs.replace(config, memory_bytes=num_pages * page_bytes))
-
-
-def stats_of(engine: Engine) -> EngineStats:
-    (stats,) = engine.handle(GetStats(0))
-    assert isinstance(stats, EngineStats)
-    used = stats.kv_pages + stats.cached_pages + stats.adapter_pages
-    assert stats.free_pages + used == stats.total_pages
-    engine.check_integrity()
-    return stats
 
 
 def load(engine: Engine, digest: str, path: Path) -> Reply:
