@@ -93,7 +93,12 @@ class Gate:
     def check_owner(self, admitted: Admitted, permission: str) -> None:
         """For what slows other users of an adapter down: its owner may, and administrators."""
         assert admitted.adapter is not None
-        if admitted.adapter.owner == admitted.tenant or admitted.caller.is_administrator:
+        if admitted.adapter.owner != admitted.tenant:
+            self.check_administrator(admitted, permission)
+
+    def check_administrator(self, admitted: Admitted, permission: str) -> None:
+        """For what is at the cost of every tenant."""
+        if admitted.caller.is_administrator:
             return
         error = permission_denied(permission, admitted.version_name)
         _log_denial(error, principal=admitted.caller.principal, tenant=admitted.tenant)

@@ -36,7 +36,7 @@ _TIERS: Final = {
 
 
 class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
-    """PrefetchAdapters, UnloadAdapter, ListLoadedAdapters."""
+    """PrefetchAdapters, PinAdapter, UnpinAdapter, UnloadAdapter, ListLoadedAdapters."""
 
     def __init__(
         self,
@@ -60,6 +60,33 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         async with aclosing(self._prefetcher.run(items, to_device=to_device)) as news:
             async for progress in news:
                 yield progress
+
+    async def PinAdapter(  # noqa: N802
+        self, request: inference_pb2.PinAdapterRequest, context: Context
+    ) -> inference_pb2.LoadedAdapter:
+        admitted = await self._admit_adapter(request.adapter, request.tenant, context)
+        self._gate.check_administrator(admitted, "adapters.pin")
+        assert admitted.adapter is not None
+        artifact = admitted.adapter.artifact
+        async with self._store.lease(artifact, admitted.tenant) as path:
+            with translated_engine_errors():
+                await self._engine.load_adapter(artifact.digest, path)
+                residency = await self._engine.pin_adapter(artifact.digest)
+        return self._loaded_adapter(admitted, residency)
+
+    async def UnpinAdapter(  # noqa: N802
+        self, request: inference_pb2.UnpinAdapterRequest, context: Context
+    ) -> inference_pb2.LoadedAdapter:
+        admitted = await self._admit_adapter(request.adapter, request.tenant, context)
+        self._gate.check_administrator(admitted, "adapters.pin")
+        residency: AdapterResidency | None = None
+        with translated_engine_errors():
+            try:
+                residency = await self._engine.unpin_adapter(admitted.digest)
+            except EngineRefusedError as error:
+                if error.reason != "ADAPTER_UNKNOWN":  # not loaded, so not pinned either
+                    raise
+        return self._loaded_adapter(admitted, residency)
 
     async def UnloadAdapter(  # noqa: N802
         self, request: inference_pb2.UnloadAdapterRequest, context: Context
@@ -107,6 +134,12 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
             return PrefetchItem(name, admitted.adapter)
 
         return await asyncio.gather(*(resolve(name) for name in dict.fromkeys(adapters)))
+
+    def _loaded_adapter(
+        self, admitted: Admitted, residency: AdapterResidency | None
+    ) -> inference_pb2.LoadedAdapter:
+        disk_bytes = self._store.sizes().get(admitted.digest, 0)
+        return _loaded_adapter(admitted.version_name, admitted.digest, disk_bytes, residency)
 
     async def _admit_adapter(self, adapter: str, tenant: str, context: Context) -> Admitted:
         if not adapter:

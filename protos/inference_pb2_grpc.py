@@ -324,14 +324,17 @@ class AdapterRuntimeServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PinAdapter(self, request, context):
-        """Keeps an adapter resident until unpinned.
+        """Loads an adapter and keeps it resident until unpinned, or until the engine ends. RESOURCE_EXHAUSTED OUT_OF_PAGES
+        when the largest request would no longer fit beside it. Administrators only: pins are at
+        the cost of every tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnpinAdapter(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Lets an adapter be evicted again; one that is not pinned is no error.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

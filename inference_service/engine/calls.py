@@ -15,6 +15,7 @@ from inference_service.engine.request import (
     GetStats,
     Load,
     Loaded,
+    Pin,
     Refused,
     Reply,
     SamplingOptions,
@@ -23,6 +24,7 @@ from inference_service.engine.request import (
     TokenOutput,
     Unload,
     Unloaded,
+    Unpin,
 )
 
 _Answer = Loaded | Unloaded | EngineStats
@@ -103,6 +105,16 @@ class EngineCalls:
 
     async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
         answer = await self._call(lambda number: Load(number, digest, str(path)))
+        assert isinstance(answer, Loaded)
+        return answer.adapter
+
+    async def pin_adapter(self, digest: str) -> AdapterResidency:
+        answer = await self._call(lambda number: Pin(number, digest))
+        assert isinstance(answer, Loaded)
+        return answer.adapter
+
+    async def unpin_adapter(self, digest: str) -> AdapterResidency:
+        answer = await self._call(lambda number: Unpin(number, digest))
         assert isinstance(answer, Loaded)
         return answer.adapter
 

@@ -56,6 +56,15 @@ class EngineClient(Protocol):
     async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
         """Makes an adapter known and resident; at once when it already is."""
 
+    async def pin_adapter(self, digest: str) -> AdapterResidency:
+        """Keeps a loaded adapter resident until unpinned or until this engine ends.
+
+        EngineRefusedError OUT_OF_PAGES where the largest request would no longer fit beside it.
+        """
+
+    async def unpin_adapter(self, digest: str) -> AdapterResidency:
+        """Lets an adapter be evicted again; one that is not pinned is no error."""
+
     async def unload_adapter(self, digest: str) -> int:
         """Frees an adapter; returns how many pages. EngineRefusedError while it is in use."""
 

@@ -72,6 +72,7 @@ class ScriptedEngine:
         self.scripts: list[list[Step]] = []
         self.calls: list[ScriptedCall] = []
         self.paths: dict[str, Path] = {}
+        self.pinned: set[str] = set()
         self.load_error: Exception | None = None
         self.load_seconds = 0.0
         self.start_error: Exception | None = None
@@ -138,6 +139,16 @@ class ScriptedEngine:
             raise EngineRefusedError("ADAPTER_UNKNOWN", digest)
         return 3
 
+    async def pin_adapter(self, digest: str) -> AdapterResidency:
+        self.pinned.add(digest)
+        return self._residency(digest)
+
+    async def unpin_adapter(self, digest: str) -> AdapterResidency:
+        if digest not in self.paths:
+            raise EngineRefusedError("ADAPTER_UNKNOWN", digest)
+        self.pinned.discard(digest)
+        return self._residency(digest)
+
     async def stats(self) -> EngineStats:
         return EngineStats(
             call_id=0,
@@ -160,6 +171,7 @@ class ScriptedEngine:
         """Ends as a crash does: everything that waits hears of it, and all adapters are gone."""
         self.is_alive = False
         self.paths.clear()
+        self.pinned.clear()
         self._died.set()
         self._on_health_change(False)
 
@@ -185,6 +197,7 @@ class ScriptedEngine:
             size_bytes=48,
             rank=2,
             running_requests=self._num_running(digest),
+            pinned=digest in self.pinned,
         )
 
     def _num_running(self, digest: str) -> int:
