@@ -94,10 +94,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     ) -> inference_pb2.DetokenizeResponse:
         await self._gate.admit(context, tenant=request.tenant, adapter=request.adapter)
         check_token_ids(request.token_ids, self._engine.info.vocab_size, "token_ids")
-        text = await asyncio.to_thread(
-            self._tokenizer.decode, list(request.token_ids), skip_special_tokens=False
-        )
-        return inference_pb2.DetokenizeResponse(text=text)
+        return await asyncio.to_thread(_detokenized, self._tokenizer, request)
 
     async def GetServerInfo(  # noqa: N802
         self, request: inference_pb2.GetServerInfoRequest, context: Context
@@ -139,6 +136,17 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         return await asyncio.to_thread(
             self._tokenizer.encode, text, add_special_tokens=add_special_tokens
         )
+
+
+def _detokenized(
+    tokenizer: ModelTokenizer, request: inference_pb2.DetokenizeRequest
+) -> inference_pb2.DetokenizeResponse:
+    token_ids = list(request.token_ids)
+    each = token_ids if request.each else []
+    return inference_pb2.DetokenizeResponse(
+        text=tokenizer.decode(token_ids, skip_special_tokens=False),
+        texts=[tokenizer.decode([token_id], skip_special_tokens=False) for token_id in each],
+    )
 
 
 def _generation_request(

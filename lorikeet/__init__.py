@@ -9,7 +9,8 @@ Clients: Client, AsyncClient (inference); AdminClient, AsyncAdminClient (registr
 
 from lorikeet.admin import AdminClient, AsyncAdminClient
 from lorikeet.client import AsyncClient, Client
-from lorikeet.generation import Chunk, Completion, Sampling, Start, Usage
+from lorikeet.completion import Choice, Chunk, Completion, Start, TokenLogprob, Usage
+from lorikeet.generation import Sampling
 from lorikeet.operations.access import grant
 from lorikeet.rpc import errors
 from lorikeet.rpc.errors import LorikeetError
@@ -20,6 +21,7 @@ __all__ = [
     "AsyncAdminClient",
     "AsyncClient",
     "AsyncGenerationStream",
+    "Choice",
     "Chunk",
     "Client",
     "Completion",
@@ -27,6 +29,7 @@ __all__ = [
     "LorikeetError",
     "Sampling",
     "Start",
+    "TokenLogprob",
     "Usage",
     "errors",
     "grant",

@@ -5,9 +5,9 @@ from typing import Unpack
 
 import grpc
 
+from lorikeet.completion import Completion
 from lorikeet.connection import Connection
 from lorikeet.generation import (
-    Completion,
     Messages,
     Sampling,
     chat_call,
@@ -100,6 +100,7 @@ class Client(SyncTransport):
 
     tokenize = sync_method(runtime.tokenize)
     detokenize = sync_method(runtime.detokenize)
+    token_texts = sync_method(runtime.token_texts)
     server_info = sync_method(runtime.server_info)
     loaded = sync_method(runtime.loaded)
     unload = sync_method(runtime.unload)
@@ -184,6 +185,7 @@ class AsyncClient(AsyncTransport):
 
     tokenize = async_method(runtime.tokenize)
     detokenize = async_method(runtime.detokenize)
+    token_texts = async_method(runtime.token_texts)
     server_info = async_method(runtime.server_info)
     loaded = async_method(runtime.loaded)
     unload = async_method(runtime.unload)

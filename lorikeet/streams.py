@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import grpc
 
-from lorikeet.generation import Chunk, Completion, CompletionAssembler, Start
+from lorikeet.completion import Chunk, Completion, CompletionAssembler, Start
 from lorikeet.rpc.errors import CancelledByPeerError, from_rpc_error
 
 

@@ -31,6 +31,15 @@ def detokenize(token_ids: Iterable[int], adapter: str = "", *, tenant: str = "")
     return response.text
 
 
+def token_texts(
+    token_ids: Iterable[int], adapter: str = "", *, tenant: str = ""
+) -> Operation[list[str]]:
+    """The text of each token by itself; half a character is a replacement character."""
+    request = pb.DetokenizeRequest(adapter=adapter, token_ids=token_ids, tenant=tenant, each=True)
+    response = yield from unary(f"{_INFERENCE}/Detokenize", request, pb.DetokenizeResponse)
+    return list(response.texts)
+
+
 def server_info() -> Operation[pb.ServerInfo]:
     """The base model served, limits, and memory by use."""
     return unary(f"{_INFERENCE}/GetServerInfo", pb.GetServerInfoRequest(), pb.ServerInfo)

@@ -1,5 +1,6 @@
 """A real gRPC server whose services are test doubles: for what the client does, nothing else."""
 
+import math
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -47,22 +48,41 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.requests.append(request)
         return inf.TokenizeResponse(token_ids=[1, 2, 3])
 
+    def Detokenize(self, request: Any, context: Any) -> inf.DetokenizeResponse:  # noqa: N802
+        texts = [f"<{token_id}>" for token_id in request.token_ids]
+        return inf.DetokenizeResponse(text="".join(texts), texts=texts if request.each else [])
+
     def _stream(self, request: Any, context: Any) -> Iterator[inf.GenerateResponse]:
         self.requests.append(request)
         self.metadata = dict(context.invocation_metadata())
         context.add_callback(self.cancelled.set)
         start = inf.GenerateStart(request_id="r1", adapter_version=VERSION, digest=DIGEST)
         yield inf.GenerateResponse(start=start)
-        for position, word in enumerate(self.words):
-            chunk = inf.GenerateChunk(text=word, token_ids=[position])
+        sampling = request.sampling
+        num_completions = max(1, sampling.n)
+        if sampling.HasField("prompt_logprobs"):
+            chunk = inf.GenerateChunk(prompt_logprobs=[_logprobs(7, sampling.prompt_logprobs)])
             yield inf.GenerateResponse(chunk=chunk)
+        for position, word in enumerate(self.words):
+            for index in range(num_completions):
+                chunk = inf.GenerateChunk(text=word + "'" * index, token_ids=[position])
+                chunk.index = index
+                if sampling.HasField("logprobs"):
+                    chunk.logprobs.append(_logprobs(position, sampling.logprobs))
+                yield inf.GenerateResponse(chunk=chunk)
         if self.error:
             _abort(context, self.error)
         if self.endless:
             self.cancelled.wait(20)
         if not self.truncated:
             usage = inf.Usage(prompt_tokens=4, completion_tokens=3, cached_tokens=2)
-            complete = inf.GenerateComplete(finish_reason=inf.FINISH_REASON_STOP, usage=usage)
+            results = [
+                inf.CompletionResult(index=index, finish_reason=inf.FINISH_REASON_LENGTH)
+                for index in range(num_completions)
+            ]
+            complete = inf.GenerateComplete(
+                finish_reason=inf.FINISH_REASON_STOP, usage=usage, results=results
+            )
             yield inf.GenerateResponse(complete=complete)
 
 
@@ -215,6 +235,17 @@ class FakeServer:
     def stop(self) -> None:
         self.inference.cancelled.set()
         self._server.stop(0).wait()
+
+
+def _logprobs(token_id: int, num_top: int) -> inf.TokenLogprobs:
+    """The token's own chance is 1 in 4, that of each of the likeliest 1 in 2."""
+    return inf.TokenLogprobs(
+        token_id=token_id,
+        logprob=math.log(0.25),
+        rank=2,
+        token_ids=range(90, 90 + num_top),
+        logprobs=[math.log(0.5)] * num_top,
+    )
 
 
 def _abort(context: Any, error: LorikeetError) -> None:

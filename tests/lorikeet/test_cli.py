@@ -1,6 +1,7 @@
 """The command line: settings, output for people and for programs, and how it fails."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,15 @@ from lorikeet.cli import app
 from lorikeet.cli.output import format_bytes
 from lorikeet.cli.serve import resolve_model
 from lorikeet.state import ServeState
+from protos.inference_pb2 import SamplingParams
 from tests.lorikeet.fakes import FakeServer
+
+EVERY_SETTING = """
+    -m 9 --min-tokens 2 --temperature 0.5 --top-p 0.25 --top-k 3 --min-p 0.125 --seed 7 -n 2
+    --repetition-penalty 1.5 --presence-penalty -0.5 --frequency-penalty 0.75
+    --logit-bias 5=-1.5 --logit-bias 6=2 --stop x --stop y --stop-token-id 4 --ignore-eos
+    --include-stop --logprobs 1 --prompt-logprobs 0
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +100,47 @@ def test_generate_reads_stdin_and_prints_json(serving: FakeServer) -> None:
     assert serving.inference.requests[0].prompt == "Say hello"
     assert completion["text"] == "Hello world"
     assert completion["usage"]["completion_tokens"] == 3
+
+
+def test_every_sampling_setting_has_an_option(serving: FakeServer) -> None:
+    arguments = shlex.split(EVERY_SETTING)
+    for command in ("generate", "chat"):
+        result = run(command, "Hi", *arguments)
+        assert result.exit_code == 0, result.output
+        sampling = serving.inference.requests[-1].sampling
+        set_fields = {field.name for field, _ in sampling.ListFields()}
+        assert set_fields == {*SamplingParams.DESCRIPTOR.fields_by_name}
+        assert (sampling.max_tokens, sampling.n, sampling.top_k) == (9, 2, 3)
+        assert dict(sampling.logit_bias) == {5: -1.5, 6: 2.0}
+        assert (list(sampling.stop), list(sampling.stop_token_ids)) == (["x", "y"], [4])
+    run("generate", "Hi")
+    sampling = serving.inference.requests[-1].sampling
+    assert {field.name for field, _ in sampling.ListFields()} == {"max_tokens"}
+
+
+def test_completions_are_told_apart(serving: FakeServer) -> None:
+    lines = run("generate", "Hi", "-n", "3").stdout.splitlines()
+    assert lines[:3] == ["[0] Hello world", "[1] Hello' wor'ld'", "(cut at 3 tokens)"]
+    assert run("chat", "-n", "2", input="one\n").exit_code != 0
+
+
+def test_logprobs_are_a_table(serving: FakeServer) -> None:
+    output = run("generate", "Hi", "--logprobs", "2", "--prompt-logprobs", "0").stdout
+    assert "logprobs of the prompt" in output
+    rows = [line.split() for line in output.splitlines() if line.startswith("'<")]
+    assert rows[0] == ["'<7>'", "7", "-1.3863", "25.0%", "2"]
+    assert rows[1] == ["'<0>'", "0", "-1.3863", "25.0%", "2", "'<90>'", "50.0%", "'<91>'", "50.0%"]
+    assert len(rows) == 4
+    completion = json.loads(run("generate", "Hi", "--logprobs", "2", "-n", "2", "--json").stdout)
+    assert completion["logprobs"][1]["token_id"] == 1
+    assert completion["others"][0]["logprobs"][2]["top"][0][0] == 90
+
+
+def test_a_bias_that_is_none_is_named(serving: FakeServer) -> None:
+    result = run("generate", "Hi", "--logit-bias", "five")
+    assert result.exit_code != 0
+    assert "ID=BIAS" in result.output
+    assert not serving.inference.requests
 
 
 def test_push_shows_the_new_version(serving: FakeServer, peft_directory: Path) -> None:

@@ -1,13 +1,14 @@
 """Generations: what is sent, what comes back, what ends them."""
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from lorikeet import AsyncClient, AsyncGenerationStream, Client, errors
+from lorikeet import AsyncClient, AsyncGenerationStream, Client, Sampling, errors
 from lorikeet.connection import InsecureTargetError
 from lorikeet.rpc.errors import FieldViolation
 from protos import inference_pb2 as pb
@@ -43,6 +44,73 @@ def test_requests_carry_the_key_the_tenant_and_only_what_was_asked(
     assert request.sampling.HasField("temperature")
     assert not request.sampling.HasField("max_tokens")
     assert list(request.sampling.stop) == ["\n"]
+
+
+def test_every_sampling_setting_is_sent_as_it_is(server: FakeServer, client: Client) -> None:
+    asked: Sampling = {
+        "max_tokens": 5,
+        "min_tokens": 2,
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "top_k": 3,
+        "min_p": 0.125,
+        "seed": 2**64 - 1,
+        "stop_token_ids": [4],
+        "ignore_eos": True,
+        "include_stop_str_in_output": True,
+        "repetition_penalty": 1.5,
+        "presence_penalty": -0.5,
+        "frequency_penalty": 0.75,
+        "logit_bias": {5: -100.0, 6: 2.5},
+        "logprobs": 0,
+        "prompt_logprobs": 2,
+        "n": 3,
+    }
+    assert {*asked, "stop"} == {*pb.SamplingParams.DESCRIPTOR.fields_by_name}
+    assert {*asked, "stop"} == Sampling.__annotations__.keys()
+    client.generate("Say hello", **asked)
+    (request,) = server.inference.requests
+    sent = {name: getattr(request.sampling, name) for name in asked}
+    sent |= {"stop_token_ids": list(sent["stop_token_ids"]), "logit_bias": dict(sent["logit_bias"])}
+    assert sent == asked
+
+
+def test_several_completions_are_put_together_each_by_itself(client: Client) -> None:
+    stream = client.generate_stream("Say hello", n=3)
+    assert [chunk.index for chunk in stream] == [0, 1, 2] * 3
+    completion = stream.completion
+    assert completion is not None
+    assert [choice.text for choice in completion.choices] == [
+        "Hello world",
+        "Hello' wor'ld'",
+        "Hello'' wor''ld''",
+    ]
+    assert [choice.index for choice in completion.others] == [1, 2]
+    assert [choice.finish_reason for choice in completion.choices] == ["stop", "length", "length"]
+    assert completion.token_ids == completion.others[0].token_ids == (0, 1, 2)
+
+
+async def test_logprobs_come_with_chunks_and_completion(server: FakeServer) -> None:
+    async with AsyncClient(server.address, "secret") as client:
+        stream = client.generate_stream("Say hello", logprobs=1, prompt_logprobs=2, n=2)
+        chunks = [chunk async for chunk in stream]
+        completion = await stream.result()
+    (of_prompt,) = completion.prompt_logprobs
+    assert chunks[0].prompt_logprobs == (of_prompt,)
+    assert (of_prompt.token_id, of_prompt.rank) == (7, 2)
+    assert [token_id for token_id, _ in of_prompt.top] == [90, 91]
+    for choice in completion.choices:
+        assert [each.token_id for each in choice.logprobs] == [0, 1, 2]
+        assert choice.logprobs[0].logprob == pytest.approx(math.log(0.25))
+        ((likeliest, logprob),) = choice.logprobs[0].top
+        assert likeliest == 90
+        assert logprob == pytest.approx(math.log(0.5))
+    assert all(len(chunk.logprobs) == len(chunk.token_ids) for chunk in chunks)
+
+
+def test_tokens_have_texts(client: Client) -> None:
+    assert client.token_texts([5, 6]) == ["<5>", "<6>"]
+    assert client.detokenize([5, 6]) == "<5><6>"
 
 
 def test_token_ids_are_a_prompt_too(server: FakeServer, client: Client) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from lorikeet import Client, errors
+from lorikeet import Client, Sampling, errors
 from lorikeet.cli import app
 from lorikeet.cli.serve import publish_state
 from lorikeet.local import LocalStack
@@ -86,6 +86,38 @@ def test_a_stream_is_the_completion_piece_by_piece(served: Served) -> None:
         assert client.detokenize(client.tokenize("the lazy dog")) == "the lazy dog"
 
 
+def test_completions_and_logprobs_come_from_the_real_engine(served: Served) -> None:
+    """Each of n is what its own seed gives, and likelier tokens rank higher."""
+    asked: Sampling = {"max_tokens": 8, "seed": 5, "logprobs": 2, "ignore_eos": True}
+    thrice: Sampling = {**asked, "n": 3, "prompt_logprobs": 1}
+    with served.client() as client:
+        one = client.generate("the quick brown fox", "small", **asked)
+        three = client.generate("the quick brown fox", "small", **thrice)
+        alike = client.generate("the quick brown fox", "small", **thrice)
+        prompt = client.tokenize("the quick brown fox", "small", add_special_tokens=True)
+    assert [choice.token_ids for choice in three.choices] == [c.token_ids for c in alike.choices]
+    assert three.token_ids == one.token_ids
+    assert len({choice.token_ids for choice in three.choices}) == 3
+    assert [each.token_id for each in three.prompt_logprobs] == prompt[1:]
+    assert three.usage.completion_tokens == 24
+    for choice in three.choices:
+        assert tuple(each.token_id for each in choice.logprobs) == choice.token_ids
+        for each in choice.logprobs:
+            assert (each.rank == 1) == (each.logprob >= each.top[0][1])
+            assert each.top[0][1] >= each.top[1][1]
+
+
+def test_what_a_setting_may_not_be_is_named(served: Served) -> None:
+    with served.client() as client, pytest.raises(errors.InvalidArgumentError) as caught:
+        client.generate("the", logit_bias={10**6: 1.0}, min_p=2.0, logprobs=21, n=0)
+    assert {violation.field for violation in caught.value.violations} == {
+        "sampling.logit_bias",
+        "sampling.min_p",
+        "sampling.logprobs",
+        "sampling.n",
+    }
+
+
 def test_allow_lists_hold_and_change_at_once(served: Served) -> None:
     with served.stack.admin() as admin, served.client("initech") as client:
         with pytest.raises(errors.PermissionDeniedError):
@@ -120,7 +152,7 @@ def test_the_command_line_reaches_the_running_stack(
         return result.stdout
 
     question = MESSAGES[0]["content"]
-    answer = run("chat", question, "-a", "small", "-n", "8", "--temperature", "0")
+    answer = run("chat", question, "-a", "small", "-m", "8", "--temperature", "0")
     assert answer.startswith(expected)
     assert "pushed acme/small@2" in run("adapters", "push", str(served.adapters["large"]), "small")
     assert "now version 1" in run("adapters", "alias", "small", "stable", "1")
