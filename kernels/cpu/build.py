@@ -1,25 +1,40 @@
-"""Compiles the C kernels at first use and keeps the libraries by the digest of their sources."""
+"""Compiles the C kernels, at installation or at first use, and keeps them by their digest.
 
+    python -m kernels.cpu.build [--every-isa]
+
+compiles what this machine will use; with --every-isa also what another machine may, as when an
+image is built. There is one library for each element type and instruction set.
+"""
+
+import argparse
 import ctypes
 import hashlib
 import logging
 import os
-import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
+from kernels.cpu.isa import Isa, known_isas
+
 logger = logging.getLogger(__name__)
 
-_SOURCES = ("lora.c", "kv_cache.c", "attention.c", "elementwise.c")
-_HEADERS = ("common.h", "lanes.h", "kv_cache.h")
-_FLAGS = (
-    *("-O3", "-std=c11", "-shared", "-fPIC", "-fvisibility=hidden"),
-    *("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math"),
-    "-ffp-contract=fast",  # fused multiply-add, which -std=c11 would turn off
-    *(("-mprefer-vector-width=512",) if platform.machine() == "x86_64" else ()),
-)
+ELEMENT_TYPES = ("float32", "bfloat16")
+_FLAGS = ("-O3", "-std=c11", "-fPIC", "-fvisibility=hidden", "-ffp-contract=fast")
+_VECTORISED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
+# Where the compiler may choose the order of a sum. Elsewhere the order is the source's, so that a
+# row's result is the same to the bit whatever rows are worked on beside it.
+_REORDERED = ("-fassociative-math",)
+_SOURCES = {
+    "lora.c": (),
+    "gemm.c": (),
+    "attention.c": (),
+    "kv_cache.c": _REORDERED,
+    "elementwise.c": _REORDERED,
+}
+_PROBE = {"isa.c": ()}
 _OPENMP = "-fopenmp"
 _HERE = Path(__file__).parent
 
@@ -28,16 +43,53 @@ class CompilerMissingError(RuntimeError):
     """No C compiler works here; the caller falls back to the reference kernels and says so."""
 
 
-def load_library(element_type: str) -> ctypes.CDLL:
+def load_library(element_type: str, isa: str | None = None) -> ctypes.CDLL:
     """The kernels for "float32" or "bfloat16", compiled now if they are not in the cache.
 
-    torch must be imported before: the libraries share its OpenMP runtime and its thread pool.
+    `isa` names one of `supported_isas`, None means the best of them. Where it cannot be compiled
+    the best that was compiled before does. torch must be imported before: the libraries share its
+    OpenMP runtime and its thread pool. Raises CompilerMissingError.
     """
-    flags = [*_FLAGS, *(["-DLORIKEET_BF16"] if element_type == "bfloat16" else [])]
-    library = _cache_directory() / f"{element_type}-{_digest(flags)}.so"
+    isas = supported_isas(element_type)
+    if isa is not None:
+        isas = tuple(known for known in isas if known.name == isa)
+        assert isas, f"this processor has no {isa}"
+    problem: CompilerMissingError | None = None
+    for candidate in reversed(isas):
+        try:
+            return ctypes.CDLL(str(_kernels(element_type, candidate)))
+        except CompilerMissingError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def supported_isas(element_type: str) -> tuple[Isa, ...]:
+    """What of `known_isas` this processor can run. Raises CompilerMissingError."""
+    probe = ctypes.CDLL(str(_library("isa", _PROBE, ())))
+    probe.supported_isas.restype = ctypes.c_int32
+    bits = probe.supported_isas()
+    return tuple(isa for isa in known_isas(element_type) if isa.bit & bits == isa.bit)
+
+
+def build(every_isa: bool) -> None:
+    """Compiles what this machine will load. Raises CompilerMissingError."""
+    for element_type in ELEMENT_TYPES:
+        isas = known_isas(element_type) if every_isa else supported_isas(element_type)[-1:]
+        for isa in isas:
+            print(_kernels(element_type, isa))
+
+
+def _kernels(element_type: str, isa: Isa) -> Path:
+    element = ("-DLORIKEET_BF16",) if element_type == "bfloat16" else ()
+    return _library(f"{element_type}-{isa.name}", _SOURCES, (*isa.flags, *element))
+
+
+def _library(name: str, sources: dict[str, tuple[str, ...]], flags: tuple[str, ...]) -> Path:
+    library = _cache_directory() / f"{name}-{_digest(sources, flags)}.so"
     if not library.exists():
-        _compile(flags, library)
-    return ctypes.CDLL(str(library))
+        _compile(sources, flags, library)
+    return library
 
 
 def _cache_directory() -> Path:
@@ -53,33 +105,62 @@ def _cache_directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="lorikeet-kernels-"))
 
 
-def _digest(flags: list[str]) -> str:
-    digest = hashlib.sha256(" ".join(flags).encode())
-    for name in (*_HEADERS, *_SOURCES):
-        digest.update((_HERE / name).read_bytes())
+def _digest(sources: dict[str, tuple[str, ...]], flags: tuple[str, ...]) -> str:
+    described = (*_FLAGS, *_VECTORISED, *flags, *(f"{name} {sources[name]}" for name in sources))
+    digest = hashlib.sha256(" ".join(described).encode())
+    for path in (*sorted(_HERE.glob("*.h")), *(_HERE / name for name in sources)):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _compile(flags: list[str], library: Path) -> None:
+def _compile(sources: dict[str, tuple[str, ...]], flags: tuple[str, ...], library: Path) -> None:
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise CompilerMissingError("no C compiler found: install gcc or set CC")
     logger.info("compiling CPU kernels into %s", library)
     with tempfile.TemporaryDirectory(dir=library.parent) as directory:
-        output = Path(directory) / "kernels.so"
-        sources = [str(_HERE / name) for name in _SOURCES]
-        command = [compiler, *flags, *sources, "-o", str(output), "-lm"]
-        if _run([*command, _OPENMP]) is not None:
+        commands = _commands(compiler, sources, flags, Path(directory))
+        if _run(commands, _OPENMP) is not None:
             logger.warning("%s has no OpenMP: the kernels will use one thread", compiler)
-            if (problem := _run(command)) is not None:
-                raise CompilerMissingError(f"{' '.join(command)} failed:\n{problem}")
-        output.replace(library)  # atomic: another process may be doing the same
+            if (problem := _run(commands)) is not None:
+                raise CompilerMissingError(problem)
+        # Atomic: another process may be doing the same.
+        (Path(directory) / "kernels.so").replace(library)
 
 
-def _run(command: list[str]) -> str | None:
-    """What a failed command said; None when it succeeded."""
+def _commands(
+    compiler: str, sources: dict[str, tuple[str, ...]], flags: tuple[str, ...], directory: Path
+) -> list[list[str]]:
+    """One command for each source, then the one that links."""
+    objects = [str(directory / f"{name}.o") for name in sources]
+    common = [compiler, *_FLAGS, *_VECTORISED, *flags]
+    commands = [
+        [*common, *own, "-c", str(_HERE / name), "-o", output]
+        for (name, own), output in zip(sources.items(), objects, strict=True)
+    ]
+    return [*commands, [compiler, "-shared", *objects, "-o", f"{directory}/kernels.so", "-lm"]]
+
+
+def _run(commands: list[list[str]], *flags: str) -> str | None:
+    """What the first command that failed said; None when all succeeded."""
+    for command in commands:
+        try:
+            result = subprocess.run([*command, *flags], capture_output=True, text=True)
+        except OSError as error:
+            return f"{' '.join(command)} failed:\n{error}"
+        if result.returncode:
+            return f"{' '.join(command)} failed:\n{result.stderr}"
+    return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m kernels.cpu.build")
+    parser.add_argument("--every-isa", action="store_true", help="not only what this machine has")
     try:
-        result = subprocess.run(command, capture_output=True, text=True)
-    except OSError as error:
-        return str(error)
-    return result.stderr if result.returncode else None
+        build(parser.parse_args().every_isa)
+    except CompilerMissingError as error:
+        sys.exit(f"The CPU kernels were not compiled: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,5 @@
 // Shared by the CPU kernels. Each source is compiled once per element type: float, or bfloat16
-// with -DLORIKEET_BF16. Arithmetic is always float.
+// with -DLORIKEET_BF16, and instruction set. Arithmetic is always float.
 #pragma once
 
 #include <stdint.h>
@@ -7,18 +7,8 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-// The machine that runs a kernel need not be the one that compiled it: the loader picks the clone by
-// what the processor can do. (Clones for one processor, as "arch=haswell", are for that one alone.)
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#if __GNUC__ >= 12
-#define DISPATCHED \
-    __attribute__((noinline, target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define DISPATCHED __attribute__((noinline, target_clones("avx512f", "avx2", "default")))
-#endif
-#else
+// A function of its own, and not inlined: its loops are compiled once, the same for every caller.
 #define DISPATCHED __attribute__((noinline))
-#endif
 
 #ifdef LORIKEET_BF16
 typedef uint16_t scalar;
