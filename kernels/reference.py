@@ -4,12 +4,21 @@ fallback where there is no compiler. Same signatures, any device, any floating d
 import torch
 
 from kernels.layouts import CHUNK_ROWS, HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
+from kernels.linear import PlainLinear
 
 
 class ReferenceKernels:
     """Each method documents the operation; the other implementations only say what differs."""
 
     name = "reference"
+
+    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
+        """A linear layer with weight [out, in] and bias [out] or None, in the form that is best."""
+        return PlainLinear(weight, bias)
+
+    def make_tied_embedding(self, weight: torch.Tensor) -> PlainLinear:
+        """An embedding whose rows are looked up and which is a linear layer as well."""
+        return PlainLinear(weight, None)
 
     def rms_norm(
         self,

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 
 from kernels.cpu.build import CompilerMissingError
+from kernels.cpu.linear import OneDnnLinear, PackedLinear
 from kernels.cpu.ops import CpuKernels
+from kernels.linear import PlainLinear
 from kernels.reference import ReferenceKernels
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 Kernels: TypeAlias = "CpuKernels | ReferenceKernels | TritonKernels"
+Embedding: TypeAlias = PlainLinear | PackedLinear
+Linear: TypeAlias = Embedding | OneDnnLinear
 
 
 def select_kernels(device: torch.device, dtype: torch.dtype) -> Kernels:

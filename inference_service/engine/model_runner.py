@@ -38,9 +38,9 @@ class ModelRunner:
             spec.num_layers, spec.num_kv_heads, spec.head_dim, spec.widest_row
         )
         self.page_bytes = self.layout.page_elems * self.dtype.itemsize
-        weights = load_weights(model_path, spec, self.device, self.dtype)
-        self.base_weight_bytes = weights.num_bytes
         kernels = select_kernels(self.device, self.dtype)
+        weights = load_weights(model_path, spec, self.device, self.dtype, kernels)
+        self.base_weight_bytes = weights.num_bytes
         uses_graphs = _uses_graphs(config.cuda_graphs, kernels)
         self.description = f"{self.device} ({kernels.name} kernels)"
 

@@ -1,13 +1,12 @@
 """The decoder: one forward pass over the flattened tokens of many requests and many adapters."""
 
 import torch
-from torch.nn.functional import embedding, linear
 
-from inference_service.models.loader import DecoderWeights, LayerWeights, Linear
+from inference_service.models.loader import DecoderWeights, LayerWeights
 from inference_service.models.rotary import rotary_table
 from inference_service.models.spec import DecoderSpec
 from kernels.layouts import KvLayout, LoraPlan, LoraSite, LoraSlice, TokenBatch
-from kernels.select import Kernels
+from kernels.select import Kernels, Linear
 
 
 class Decoder:
@@ -22,7 +21,7 @@ class Decoder:
         max_len: int,
     ) -> None:
         self._spec, self._weights, self._kernels, self._layout = spec, weights, kernels, layout
-        device = weights.embedding.device
+        device = weights.norm.device
         self._rotary = rotary_table(spec.rope, spec.head_dim, max_len).to(device)
         self._qkv = _site(spec, device, spec.sites.attention_in)
         self._o = _site(spec, device, spec.sites.attention_out)
@@ -44,7 +43,7 @@ class Decoder:
         """
         weights, epsilon = self._weights, self._spec.rms_norm_epsilon
         norm = self._kernels.rms_norm
-        residual = embedding(token_ids, weights.embedding)
+        residual = weights.embedding.rows(token_ids)
         hidden = norm(residual, None, weights.layers[0].input_norm, epsilon)
         following = [layer.input_norm for layer in weights.layers[1:]] + [weights.norm]
         for index, layer in enumerate(weights.layers):
@@ -57,7 +56,7 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [R, vocab] float32 of the hidden states [R, hidden size]."""
-        return linear(hidden, self._weights.lm_head).float()
+        return self._weights.lm_head(hidden).float()
 
     def _attention(
         self,
@@ -96,7 +95,7 @@ class Decoder:
         plan: LoraPlan | None,
     ) -> torch.Tensor:
         """One base GEMM for all rows, then each adapter's own part for its rows."""
-        y = linear(x, module.weight, module.bias)
+        y = module(x)
         if plan is not None:
             self._kernels.lora_apply(y, x, arena, plan, site, index)
         return y

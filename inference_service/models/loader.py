@@ -1,7 +1,6 @@
 """Checkpoint tensors to fused decoder weights. Every tensor is used, or the checkpoint refused."""
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,8 @@ import torch
 from safetensors import safe_open
 
 from inference_service.models.spec import DecoderSpec, UnsupportedModelError
-
-
-@dataclass(frozen=True)
-class Linear:
-    """weight [out, in], bias [out] or None."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
+from kernels.linear import PlainLinear
+from kernels.select import Embedding, Kernels, Linear
 
 
 @dataclass(frozen=True)
@@ -35,33 +28,38 @@ class LayerWeights:
 
 @dataclass(frozen=True)
 class DecoderWeights:
-    embedding: torch.Tensor
+    """`embedding` and `lm_head` may be one."""
+
+    embedding: Embedding
     layers: tuple[LayerWeights, ...]
     norm: torch.Tensor
-    lm_head: torch.Tensor
+    lm_head: Linear
 
     @property
     def num_bytes(self) -> int:
         """Bytes of all tensors, a shared one counted once."""
-        tensors = {tensor.data_ptr(): tensor for tensor in self._tensors()}
-        return sum(tensor.nbytes for tensor in tensors.values())
-
-    def _tensors(self) -> Iterator[torch.Tensor]:
-        yield from (self.embedding, self.norm, self.lm_head)
+        linears = {self.embedding, self.lm_head}
+        norms = [self.norm]
         for layer in self.layers:
-            yield from (layer.input_norm, layer.mlp_norm)
-            for linear in (layer.qkv, layer.o, layer.gate_up, layer.down):
-                yield linear.weight
-                if linear.bias is not None:
-                    yield linear.bias
+            linears.update((layer.qkv, layer.o, layer.gate_up, layer.down))
+            norms += (layer.input_norm, layer.mlp_norm)
+        return sum(part.num_bytes for part in linears) + sum(norm.nbytes for norm in norms)
 
 
 def load_weights(
-    model_path: Path, spec: DecoderSpec, device: torch.device, dtype: torch.dtype
+    model_path: Path,
+    spec: DecoderSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    kernels: Kernels,
 ) -> DecoderWeights:
-    """Reads a safetensors checkpoint, sharded or not. Raises UnsupportedModelError."""
+    """Reads a safetensors checkpoint, sharded or not, into the form `kernels` multiply with.
+
+    A tensor is turned into it as soon as it is read, so that no more than one is held twice.
+    Raises UnsupportedModelError.
+    """
     with ExitStack() as stack:
-        checkpoint = _Checkpoint(model_path, stack, device, dtype)
+        checkpoint = _Checkpoint(model_path, stack, device, dtype, kernels)
         weights = _build(checkpoint, spec)
     # Written by some converters, and by others not: derived from what was read.
     derived = {"lm_head.weight"} if spec.tie_word_embeddings else set()
@@ -75,9 +73,14 @@ class _Checkpoint:
     """Tensors by name over all shards, and which of them were not taken yet."""
 
     def __init__(
-        self, model_path: Path, stack: ExitStack, device: torch.device, dtype: torch.dtype
+        self,
+        model_path: Path,
+        stack: ExitStack,
+        device: torch.device,
+        dtype: torch.dtype,
+        kernels: Kernels,
     ) -> None:
-        self._device, self._dtype = device, dtype
+        self._device, self._dtype, self._kernels = device, dtype, kernels
         self._shards: dict[str, Any] = {}
         for path in _shard_paths(model_path):
             shard = stack.enter_context(safe_open(path, framework="pt", device=str(device)))
@@ -96,10 +99,16 @@ class _Checkpoint:
     def fuse(self, prefix: str, parts: dict[str, int], width: int, bias: bool) -> Linear:
         """The modules of `parts` (name -> out_features) as one linear."""
         weights = [self.take(f"{prefix}{part}.weight", out, width) for part, out in parts.items()]
+        weight = torch.cat(weights) if len(weights) > 1 else weights[0]
         if not bias:
-            return Linear(torch.cat(weights), None)
+            return self._kernels.make_linear(weight, None)
         biases = [self.take(f"{prefix}{part}.bias", out) for part, out in parts.items()]
-        return Linear(torch.cat(weights), torch.cat(biases))
+        return self._kernels.make_linear(weight, torch.cat(biases))
+
+    def embedding(self, name: str, *shape: int, tied: bool) -> Embedding:
+        """A weight whose rows are looked up; `tied`: it is a linear layer as well."""
+        weight = self.take(name, *shape)
+        return self._kernels.make_tied_embedding(weight) if tied else PlainLinear(weight, None)
 
 
 def _shard_paths(model_path: Path) -> list[Path]:
@@ -114,11 +123,9 @@ def _shard_paths(model_path: Path) -> list[Path]:
 
 
 def _build(checkpoint: _Checkpoint, spec: DecoderSpec) -> DecoderWeights:
-    embedding = checkpoint.take("model.embed_tokens.weight", spec.vocab_size, spec.hidden_size)
-    if spec.tie_word_embeddings:
-        lm_head = embedding
-    else:
-        lm_head = checkpoint.take("lm_head.weight", spec.vocab_size, spec.hidden_size)
+    shape, tied = (spec.vocab_size, spec.hidden_size), spec.tie_word_embeddings
+    embedding = checkpoint.embedding("model.embed_tokens.weight", *shape, tied=tied)
+    lm_head = embedding if tied else checkpoint.fuse("", {"lm_head": shape[0]}, shape[1], False)
     return DecoderWeights(
         embedding=embedding,
         layers=tuple(_layer(checkpoint, spec, index) for index in range(spec.num_layers)),

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from kernels.cpu.isa import Isa, known_isas
+from kernels.cpu.isa import AMX_BIT, Isa, known_isas
 
 logger = logging.getLogger(__name__)
 
@@ -66,10 +66,20 @@ def load_library(element_type: str, isa: str | None = None) -> ctypes.CDLL:
 
 def supported_isas(element_type: str) -> tuple[Isa, ...]:
     """What of `known_isas` this processor can run. Raises CompilerMissingError."""
+    bits = _processor_bits()
+    return tuple(isa for isa in known_isas(element_type) if isa.bit & bits == isa.bit)
+
+
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of bfloat16. Raises CompilerMissingError."""
+    return bool(_processor_bits() & AMX_BIT)
+
+
+def _processor_bits() -> int:
     probe = ctypes.CDLL(str(_library("isa", _PROBE, ())))
     probe.supported_isas.restype = ctypes.c_int32
-    bits = probe.supported_isas()
-    return tuple(isa for isa in known_isas(element_type) if isa.bit & bits == isa.bit)
+    bits: int = probe.supported_isas()
+    return bits
 
 
 def build(every_isa: bool) -> None:

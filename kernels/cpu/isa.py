@@ -20,6 +20,7 @@ class Isa:
     element_types: tuple[str, ...] = ("float32", "bfloat16")
 
 
+AMX_BIT = 8  # of isa.c; the C kernels have no code for it, oneDNN does
 PORTABLE = Isa("portable", 0)
 # Each includes those before it. They differ in flags and in the explicit code of the sources.
 _X86 = (

@@ -1,4 +1,4 @@
-"""The base model's linear layers on the C kernels, whose results do not depend on the batch."""
+"""The base model's linear layers on a CPU, packed once for the kernels that multiply with them."""
 
 import ctypes
 
@@ -9,45 +9,50 @@ _PARALLEL_WORK = 200_000  # multiply-adds, below which waking the other threads 
 
 
 class PackedLinear:
-    """y = x W^T + bias for one W [out, in], kept only as gemm.c reads it.
+    """kernels.linear.PlainLinear on gemm.c, which alone keeps W: [out / 32, in / step, 32, step],
+    padded with zeros; a step is one float32 or two bfloat16.
 
-    packed [out / 32, in / step, 32, step], padded with zeros; a step is one float32 or two bfloat16.
-    A row of y is the same to the bit whatever other rows x has. bias [out] or None.
+    A row of y is the same to the bit whatever other rows x has.
     """
 
     def __init__(
         self, library: ctypes.CDLL, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> None:
-        self._library = library
-        self.out_features, self.in_features = weight.shape
+        self._gemm = library.gemm
+        self._out_features, self._in_features = weight.shape
         self._bias = None if bias is None else bias.contiguous()
         self._packed = _pack(weight, 4 // weight.itemsize)
+        self._arguments = (
+            *(self._packed.data_ptr(), None if self._bias is None else self._bias.data_ptr()),
+            *(self._in_features, self._out_features),
+        )
 
     @property
     def num_bytes(self) -> int:
         return self._packed.nbytes + (0 if self._bias is None else self._bias.nbytes)
 
+    @property
+    def weight(self) -> torch.Tensor:
+        """W as it was: a copy."""
+        by_row = self._packed.transpose(1, 2).flatten(0, 1).flatten(1)
+        return by_row[: self._out_features, : self._in_features].contiguous()
+
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """x [T, in] with unit inner stride; returns [T, out]."""
-        num_rows = x.shape[0]
-        y = x.new_empty(num_rows, self.out_features)
-        self._library.gemm(
-            *(self._packed.data_ptr(), None if self._bias is None else self._bias.data_ptr()),
-            *(self.in_features, self.out_features, y.data_ptr(), x.data_ptr(), x.stride(0)),
-            *(num_rows, num_rows * self._packed.numel() >= _PARALLEL_WORK),
+        num_rows, work = x.shape[0], x.shape[0] * self._packed.numel()
+        assert x.shape[1] == self._in_features
+        assert x.dtype == self._packed.dtype
+        x = x if x.stride(1) == 1 else x.contiguous()
+        y = x.new_empty(num_rows, self._out_features)
+        self._gemm(
+            *(*self._arguments, y.data_ptr(), x.data_ptr(), x.stride(0), num_rows),
+            work >= _PARALLEL_WORK,
         )
         return y
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
-        """W[indices], [T, in]: an embedding that shares its weight with the last layer."""
+        indices = indices.long()
         panels = self._packed[indices // _PANEL, :, indices % _PANEL]
-        return panels.flatten(1)[:, : self.in_features].contiguous()
-
-    @property
-    def weight(self) -> torch.Tensor:
-        """W as it was, [out, in]: a copy."""
-        by_row = self._packed.transpose(1, 2).flatten(0, 1).flatten(1)
-        return by_row[: self.out_features, : self.in_features].contiguous()
+        return panels.flatten(1)[:, : self._in_features].contiguous()
 
 
 def _pack(weight: torch.Tensor, step: int) -> torch.Tensor:
@@ -56,3 +61,27 @@ def _pack(weight: torch.Tensor, step: int) -> torch.Tensor:
     padded = torch.nn.functional.pad(weight, padding) if any(padding) else weight
     panels = padded.unflatten(1, (-1, step)).unflatten(0, (-1, _PANEL))
     return panels.transpose(1, 2).contiguous()
+
+
+class OneDnnLinear:
+    """kernels.linear.PlainLinear on oneDNN's own form of W, through torch's operators for it.
+
+    Where the processor multiplies tiles of bfloat16 (AMX), oneDNN uses them and gemm.c does not.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
+        self._bias = bias
+        self._weight_bytes = weight.nbytes
+
+    @property
+    def num_bytes(self) -> int:
+        return self._weight_bytes + (0 if self._bias is None else self._bias.nbytes)
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """W as it was: a copy."""
+        return self._packed.to_dense()
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")

@@ -4,8 +4,10 @@ import ctypes
 
 import torch
 
-from kernels.cpu.build import load_library
+from kernels.cpu.build import has_amx, load_library
+from kernels.cpu.linear import OneDnnLinear, PackedLinear
 from kernels.layouts import HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
+from kernels.linear import PlainLinear
 
 _POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 # Below this many multiply-adds, waking the other threads costs more than they do.
@@ -34,6 +36,7 @@ class _Cache(ctypes.Structure):
 
 
 _SIGNATURES = {
+    "gemm": [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _LONG, _LONG, _INT],
     "rms_norm": [_POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT],
     "layer_norm": [*(_POINTER,) * 5, _INT, _INT, _FLOAT],
     "silu_mul": [_POINTER, _POINTER, _INT, _INT],
@@ -54,14 +57,31 @@ class CpuKernels:
 
     name = "cpu"
 
-    def __init__(self, dtype: torch.dtype) -> None:
-        """Raises CompilerMissingError where the library cannot be built."""
-        library = load_library(str(dtype).removeprefix("torch."))
+    def __init__(self, dtype: torch.dtype, isa: str | None = None) -> None:
+        """`isa` is one of kernels.cpu.build.supported_isas; None: the best of them.
+
+        Raises CompilerMissingError where the library cannot be built.
+        """
+        library = load_library(str(dtype).removeprefix("torch."), isa)
         for name, argtypes in _SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes, function.restype = argtypes, None
-        self._library = library
+        self.dtype, self._library = dtype, library
+        self._uses_onednn = dtype == torch.bfloat16 and isa is None and has_amx()
         self._prepared: _PreparedPlan | None = None
+
+    def make_linear(
+        self, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> PackedLinear | OneDnnLinear:
+        if self._uses_onednn:
+            return OneDnnLinear(weight, bias)
+        return PackedLinear(self._library, weight, bias)
+
+    def make_tied_embedding(self, weight: torch.Tensor) -> PackedLinear | PlainLinear:
+        # No rows can be read from oneDNN's form, which gains nothing for a last layer's few tokens.
+        if self._uses_onednn:
+            return PlainLinear(weight, None)
+        return PackedLinear(self._library, weight, None)
 
     def rms_norm(
         self,

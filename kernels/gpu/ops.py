@@ -6,6 +6,7 @@ import triton
 from kernels.gpu import attention, elementwise, kv_cache
 from kernels.gpu.lora_ops import LoraOps
 from kernels.layouts import HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
+from kernels.linear import PlainLinear
 
 _LANES = 32  # tokens of KV a program looks at together
 _TILE_ROWS = 64  # query rows that share them in a prefill
@@ -19,6 +20,12 @@ class TritonKernels:
 
     def __init__(self) -> None:
         self._lora = LoraOps()
+
+    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
+        return PlainLinear(weight, bias)
+
+    def make_tied_embedding(self, weight: torch.Tensor) -> PlainLinear:
+        return PlainLinear(weight, None)
 
     def rms_norm(
         self,

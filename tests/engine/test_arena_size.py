@@ -85,8 +85,9 @@ def test_the_largest_step_runs_before_there_is_an_arena(model_path: Path) -> Non
             return ran[-1]
 
     spec, layout = runner.spec, runner.layout
-    weights = load_weights(model_path, spec, CPU, torch.float32)
-    decoder = Watched(spec, weights, ReferenceKernels(), layout, 24)
+    kernels = ReferenceKernels()
+    weights = load_weights(model_path, spec, CPU, torch.float32, kernels)
+    decoder = Watched(spec, weights, kernels, layout, 24)
     run_largest_step(decoder, spec, layout, config, weights.norm)
     (logits,) = ran
     assert logits.shape == (64, spec.vocab_size)
