@@ -35,7 +35,8 @@ def make_resident(
     for name, path in paths.items():
         matrices = read_adapter(path, spec, 256)
         image = pack(matrices, spec.num_layers, len(spec.modules), layout.page_elems, runner.dtype)
-        resident[name] = cache.insert(name, image)
+        resident[name] = adapter = cache.insert(name, image)
+        adapter.copy.wait_on_current_stream()  # a large one is copied on a thread
     return resident
 
 
