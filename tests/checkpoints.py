@@ -9,7 +9,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TINY: dict[str, Any] = {
     "vocab_size": 97,
     "hidden_size": 64,
@@ -40,13 +39,19 @@ def write_checkpoint(
 
 
 def write_adapter(
-    directory: Path, model_path: Path, rank: int, seed: int = 0, **overrides: Any
+    directory: Path,
+    model_path: Path,
+    rank: int,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    **overrides: Any,
 ) -> Path:
-    """A random adapter of every linear module (or `target_modules`), saved by PEFT."""
+    """A random adapter of every linear module (or `target_modules`), saved by PEFT in `dtype`."""
     torch.manual_seed(seed)
-    settings: dict[str, Any] = {"target_modules": ALL_MODULES, "lora_alpha": 2 * rank}
+    settings: dict[str, Any] = {"target_modules": "all-linear", "lora_alpha": 2 * rank}
     config = LoraConfig(r=rank, task_type="CAUSAL_LM", **{**settings, **overrides})
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_path), config)
+    base = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype)
+    model = get_peft_model(base, config, autocast_adapter_dtype=False)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:  # PEFT starts it at zero: an adapter that changes nothing
             parameter.data.normal_(0, 0.2 / rank**0.5)

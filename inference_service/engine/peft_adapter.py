@@ -65,8 +65,9 @@ def read_adapter(path: Path, spec: DecoderSpec, max_rank: int) -> list[LoraMatri
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     """A regular file and its size; a pipe or a device could keep its reader for ever."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, flags)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):

@@ -9,8 +9,11 @@ from inference_service.engine.request import (
     Command,
     EngineStats,
     GetStats,
+    Load,
+    Reply,
     StepOutput,
     TokenLogprob,
+    Unload,
 )
 
 
@@ -58,3 +61,12 @@ def run_to_end(
             result.finish_reason = output.finish_reason
             result.refusal = output.refusal
     return results
+
+
+def answer(engine: Engine, call: Load | Unload) -> Reply:
+    """The reply to one call of an engine without requests."""
+    replies = engine.handle(call)
+    while not replies:
+        time.sleep(0.001)  # the loader is another thread
+        replies = engine.step()
+    return replies[0]

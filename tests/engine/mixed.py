@@ -33,7 +33,7 @@ def make_resident(
     spec, layout = runner.spec, runner.layout
     resident: dict[str, ResidentAdapter | None] = {BASE: None}
     for name, path in paths.items():
-        matrices = read_adapter(path, spec, 256)
+        matrices = read_adapter(path, spec, 512)
         image = pack(matrices, spec.num_layers, len(spec.modules), layout.page_elems, runner.dtype)
         resident[name] = adapter = cache.insert(name, image)
         adapter.copy.wait_on_current_stream()  # a large one is copied on a thread

@@ -1,6 +1,5 @@
 """The engine under pressure: preemption, eviction, aborts, refusals; pages always add up."""
 
-import time
 from pathlib import Path
 
 import msgspec
@@ -22,7 +21,7 @@ from inference_service.engine.request import (
     Unloaded,
 )
 from tests.checkpoints import scale_adapter, write_adapter
-from tests.engine.driver import Result, run_to_end, stats_of
+from tests.engine.driver import Result, answer, run_to_end, stats_of
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=24)
 
@@ -34,11 +33,7 @@ def make_engine(model_path: Path, num_pages: int, max_lora_rank: int = 256) -> E
 
 
 def load(engine: Engine, digest: str, path: Path) -> Reply:
-    replies = engine.handle(Load(1, digest, str(path)))
-    while not replies:
-        time.sleep(0.001)  # the loader is another thread
-        replies = engine.step()
-    return replies[0]
+    return answer(engine, Load(1, digest, str(path)))
 
 
 def submits(count: int, digest: str = "", length: int = 20) -> list[Submit]:
