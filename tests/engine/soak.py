@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from benchmarks.synthetic import write_adapter
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.request import (
@@ -35,7 +36,6 @@ from inference_service.engine.request import (
 from inference_service.models.families import read_spec
 from tests.checkpoints import write_checkpoint
 from tests.engine.driver import run_to_end, stats_of
-from tests.engine.raw_adapters import write_raw_adapter
 
 NUM_TENANTS = 8
 MAX_OPEN = 40
@@ -95,7 +95,7 @@ class Adapters:
         path = self._root / f"{index}-{version}"
         rank = self._choose.randint(1, 128)
         seed = 1000 * index + version
-        return Adapter(index, version, write_raw_adapter(path, self._spec, rank, seed))
+        return Adapter(index, version, write_adapter(path, self._spec, rank, seed))
 
 
 class Soak:
