@@ -72,7 +72,7 @@ class AdapterLoader:
 
     def _load(self, path: Path) -> LoadedImage:
         began = time.perf_counter()
-        matrices = read_adapter(path, self._spec, self._max_rank)
+        matrices = read_adapter(path, self._spec, self._max_rank, self._dtype)
         spec = self._spec
         image = pack(matrices, spec.num_layers, len(spec.modules), self._page_elems, self._dtype)
         image = image.with_pages(self._copier.stage(image.pages))

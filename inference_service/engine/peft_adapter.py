@@ -43,10 +43,12 @@ class LoraMatrices:
         return self.a.shape[0]
 
 
-def read_adapter(path: Path, spec: DecoderSpec, max_rank: int) -> list[LoraMatrices]:
-    """Every matrix pair of the adapter in `path`, in float32. Raises AdapterInvalidError.
+def read_adapter(
+    path: Path, spec: DecoderSpec, max_rank: int, dtype: torch.dtype = torch.float32
+) -> list[LoraMatrices]:
+    """Every matrix pair of the adapter in `path`, in float32 but within the range of `dtype`.
 
-    Whatever the files say, no more is read or allocated than they hold.
+    Raises AdapterInvalidError. Whatever the files say, no more is read or allocated than they hold.
     """
     with _open(path / CONFIG_FILE) as (file, size):
         if size > MAX_CONFIG_BYTES:
@@ -59,7 +61,7 @@ def read_adapter(path: Path, spec: DecoderSpec, max_rank: int) -> list[LoraMatri
     with _open(path / WEIGHTS_FILE) as (file, size):
         reading = read_artifact(config, file, size, _base_modules(spec), max_rank)
         _refuse([*unsafe_violations(config), *reading.violations])
-        return list(_matrices(file, reading, spec))
+        return list(_matrices(file, reading, spec, dtype))
 
 
 @contextmanager
@@ -96,7 +98,9 @@ def _refuse(violations: list[Violation]) -> None:
         raise AdapterInvalidError(f"{first.field} {first.description}{rest}")
 
 
-def _matrices(file: BufferedReader, reading: Reading, spec: DecoderSpec) -> Iterator[LoraMatrices]:
+def _matrices(
+    file: BufferedReader, reading: Reading, spec: DecoderSpec, dtype: torch.dtype
+) -> Iterator[LoraMatrices]:
     assert reading.lora is not None, "nothing was wrong with the config"
     assert reading.header is not None, "nothing was wrong with the header"
     tensors = {tensor.name: tensor for tensor in reading.header.tensors}
@@ -108,9 +112,14 @@ def _matrices(file: BufferedReader, reading: Reading, spec: DecoderSpec) -> Iter
             if lora is not None:
                 a, b = (_read_tensor(file, start, tensors[name]) for name in tensor_names(path))
                 scaled = b.T.contiguous() * lora.scaling
-                if not torch.isfinite(scaled).all():
-                    raise AdapterInvalidError(f"{path}: B times {lora.scaling:g} overflows float32")
+                _check_range(f"{path}: A", a, dtype)
+                _check_range(f"{path}: B times {lora.scaling:g}", scaled, dtype)
                 yield LoraMatrices(layer, index, a, scaled)
+
+
+def _check_range(what: str, matrix: torch.Tensor, dtype: torch.dtype) -> None:
+    if matrix.abs().max() > torch.finfo(dtype).max:
+        raise AdapterInvalidError(f"{what} overflows {dtype}, in which this engine computes")
 
 
 def _read_tensor(file: BufferedReader, start: int, tensor: TensorInfo) -> torch.Tensor:

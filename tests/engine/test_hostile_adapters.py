@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -192,6 +193,18 @@ def test_the_engine_goes_on_whatever_it_is_given(
     artifact = data.draw(damaged_configs(sound) | damaged_weights(sound))
     bench.refusal_of(artifact.write(tmp_path))
     bench.forget()
+
+
+def test_what_the_engines_type_cannot_hold_is_refused(
+    sound: Artifact, spec: DecoderSpec, tmp_path: Path
+) -> None:
+    """1e5 is a number to float32 and bfloat16, and infinite to float16."""
+    large = sound.with_header(sound.header, struct.pack("<f", 1e5) * (len(sound.data) // 4))
+    large.write(tmp_path)
+    for dtype in (torch.float32, torch.bfloat16):
+        assert read_adapter(tmp_path, spec, MAX_RANK, dtype)
+    with pytest.raises(AdapterInvalidError, match=r"A overflows torch\.float16"):
+        read_adapter(tmp_path, spec, MAX_RANK, torch.float16)
 
 
 def test_declared_sizes_are_not_allocated(
