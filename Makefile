@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 HAS_GPU := $(shell nvidia-smi -L 2>/dev/null)
 TORCH_INDEX := $(if $(HAS_GPU),,$(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)))
 
-.PHONY: demo serve evaluate test lint protos protos-check format install install-dev clean
+.PHONY: demo serve evaluate test test-gpu lint protos protos-check format install install-dev clean
 
 demo: $(VENV)/.installed  ## Register three adapters and stream from all of them at once
 	@$(BIN)/python -m examples.demo
@@ -26,6 +26,9 @@ evaluate: $(VENV)/.installed  ## Exact match of every demo adapter on every held
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.installed-dev  ## The tests that need an NVIDIA GPU; they fail where there is none
+	TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/gpu
 
 lint: $(VENV)/.installed-dev protos-check
 	$(BIN)/ruff check .

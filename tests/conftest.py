@@ -1,12 +1,16 @@
-"""Before anything imports Triton: without a GPU its kernels run in its interpreter."""
+"""Where the tests run: on the CPU, Triton's kernels in its interpreter; tests/gpu on a GPU.
+
+Before anything imports Triton or looks for a GPU. `make test-gpu` sets TRITON_INTERPRET=0.
+"""
 
 import os
 
-import torch
 from hypothesis import settings
 
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
+if os.environ.setdefault("TRITON_INTERPRET", "1") != "0":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests everywhere, also where there is one
+
+collect_ignore = ["gpu"]  # only when asked for: they fail where there is no GPU
 
 # No deadline: how long an example takes says more about the machine than the code. CI draws the
 # same examples each time, so that a change is not blamed for what it did not do.

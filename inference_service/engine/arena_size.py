@@ -1,6 +1,7 @@
 """How large the arena is: told, or on a GPU what is left of a share of its memory."""
 
 from collections.abc import Callable
+from collections.abc import Sequence as Series
 
 import torch
 
@@ -15,12 +16,12 @@ from inference_service.engine.request import DeviceMemory
 
 
 def arena_bytes(
-    config: EngineConfig, device: torch.device, run_largest_step: Callable[[], None]
+    config: EngineConfig, device: torch.device, largest_steps: Series[Callable[[], None]]
 ) -> int:
     """Bytes for the arena of a device whose weights are loaded. Raises EngineConfigError.
 
-    `run_largest_step` is called where activations must be measured, which is on a GPU that was
-    not told a size.
+    `largest_steps` are run where activations must be measured, which is on a GPU that was not told
+    a size: one step for each part of memory whose activations are kept apart.
     """
     utilization = config.gpu_memory_utilization
     _check(utilization, config.memory_bytes, device)
@@ -28,7 +29,7 @@ def arena_bytes(
         return config.memory_bytes
     if device.type == "cpu":
         return DEFAULT_MEMORY_BYTES
-    activations = _peak_bytes(device, run_largest_step)
+    activations = sum(_peak_bytes(device, run) for run in largest_steps)
     return bytes_left(
         utilization or DEFAULT_GPU_MEMORY_UTILIZATION, read_device_memory(device), activations
     )

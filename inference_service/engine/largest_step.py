@@ -1,4 +1,6 @@
-"""The step that takes the most memory, run to see how much it takes."""
+"""The steps that take the most memory, run to see how much they take."""
+
+import dataclasses
 
 import torch
 
@@ -14,14 +16,16 @@ def run_largest_step(
     layout: KvLayout,
     config: EngineConfig,
     like: torch.Tensor,
+    decodes: bool,
 ) -> None:
-    """Prefills as many tokens as a step may have, all of an adapter of the highest rank.
+    """As many tokens as a step may have, or a token each of as many sequences as may decode; all
+    of an adapter of the highest rank.
 
     Logits of as many sequences as may run are made and sorted, as sampling does. `like` tells
     device and dtype. All KV goes to one page and all chunks are read from it: an arena need not
     exist yet.
     """
-    num_tokens = config.max_num_batched_tokens
+    num_tokens = config.max_num_seqs if decodes else config.max_num_batched_tokens
     longest = config.max_model_len or spec.max_positions
     places = torch.arange(num_tokens, dtype=torch.int32, device=like.device)
     num_sequences = -(-num_tokens // longest)
@@ -32,6 +36,7 @@ def run_largest_step(
     )
     page = like.new_zeros(1, layout.page_elems)
     plan = _plan(num_tokens, config.max_lora_rank, spec, like.device)
+    plan = dataclasses.replace(plan, num_single_rows=num_tokens if decodes else 0)
     hidden = decoder.forward(places * 0, batch, page, plan)
     num_rows = min(num_tokens, config.max_num_seqs)
     decoder.logits(hidden[:num_rows]).sort(dim=-1)

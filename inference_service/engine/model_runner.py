@@ -1,6 +1,7 @@
 """Owns the model and the arena's tensor; turns a schedule into one forward pass."""
 
 from collections.abc import Sequence as Series
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,11 +48,14 @@ class ModelRunner:
         def make_decoder(max_len: int) -> Decoder:
             return Decoder(spec, weights, kernels, self.layout, max_len)
 
-        def try_largest_step() -> None:
+        def largest_step(decodes: bool) -> None:
             decoder = make_decoder(config.max_model_len or spec.max_positions)
-            run_largest_step(decoder, spec, self.layout, config, weights.norm)
+            run_largest_step(decoder, spec, self.layout, config, weights.norm, decodes)
 
-        num_pages = arena_bytes(config, self.device, try_largest_step) // self.page_bytes
+        # Recorded steps, which decode, keep activations of their own.
+        kinds = (False, True) if uses_graphs else (False,)
+        steps = [partial(largest_step, decodes) for decodes in kinds]
+        num_pages = arena_bytes(config, self.device, steps) // self.page_bytes
         num_tokens = num_pages * self.layout.block_tokens
         self.max_model_len = _max_model_len(config.max_model_len, spec.max_positions, num_tokens)
         self._decoder = make_decoder(self.max_model_len)

@@ -29,7 +29,7 @@ def size(
         raise AssertionError("nothing to measure")
 
     config = EngineConfig("model", **options)  # type: ignore[arg-type]
-    return arena_bytes(config, device, run or not_run)
+    return arena_bytes(config, device, [run or not_run])
 
 
 def test_a_cpu_takes_memory_bytes() -> None:
@@ -71,10 +71,15 @@ def test_the_memory_of_a_cpu_is_the_machines() -> None:
     assert read_device_memory(CPU).process_bytes > memory.process_bytes + ballast.nbytes // 2
 
 
-def test_the_largest_step_runs_before_there_is_an_arena(model_path: Path) -> None:
+@pytest.mark.parametrize("decodes", [False, True])
+def test_the_largest_step_runs_before_there_is_an_arena(model_path: Path, decodes: bool) -> None:
     """With a maximum rank whose last chunk is not full, over several sequences."""
     config = EngineConfig(
-        str(model_path), max_model_len=24, max_num_batched_tokens=64, max_lora_rank=20
+        str(model_path),
+        max_model_len=24,
+        max_num_batched_tokens=64,
+        max_num_seqs=9,
+        max_lora_rank=20,
     )
     runner = ModelRunner(msgspec.structs.replace(config, memory_bytes=1 << 20))
     ran: list[torch.Tensor] = []
@@ -88,7 +93,7 @@ def test_the_largest_step_runs_before_there_is_an_arena(model_path: Path) -> Non
     kernels = ReferenceKernels()
     weights = load_weights(model_path, spec, CPU, torch.float32, kernels)
     decoder = Watched(spec, weights, kernels, layout, 24)
-    run_largest_step(decoder, spec, layout, config, weights.norm)
+    run_largest_step(decoder, spec, layout, config, weights.norm, decodes)
     (logits,) = ran
-    assert logits.shape == (64, spec.vocab_size)
+    assert logits.shape == (9, spec.vocab_size)
     assert logits.isfinite().all()
