@@ -11,6 +11,7 @@ from grpc import aio
 from inference_service.admission import Admission
 from inference_service.chat import ChatRenderer
 from inference_service.engine.client import EngineClient
+from inference_service.engine.request import DeviceMemory
 from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.generation import GenerationRequest, Generations
@@ -128,6 +129,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             # The engine's queue, and those still on their way to it.
             num_waiting=max(stats.num_waiting, self._admission.num_waiting),
             base_weight_bytes=info.base_weight_bytes,
+            device_memory=_device_memory(stats.device_memory),
         )
 
     async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
@@ -165,4 +167,14 @@ def _missing(field: str, description: str) -> InvalidArgumentError:
         description,
         reason="INVALID_PROMPT",
         violations=[FieldViolation(field, description)],
+    )
+
+
+def _device_memory(memory: DeviceMemory | None) -> inference_pb2.DeviceMemory | None:
+    if memory is None:
+        return None
+    return inference_pb2.DeviceMemory(
+        total_bytes=memory.total_bytes,
+        available_bytes=memory.available_bytes,
+        process_bytes=memory.process_bytes,
     )

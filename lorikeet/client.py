@@ -104,6 +104,8 @@ class Client(SyncTransport):
     server_info = sync_method(runtime.server_info)
     loaded = sync_method(runtime.loaded)
     unload = sync_method(runtime.unload)
+    pin = sync_method(runtime.pin)
+    unpin = sync_method(runtime.unpin)
 
     def _stream(self, call: StreamCall[pb.GenerateResponse]) -> GenerationStream:
         return GenerationStream(self._connection.stream(self._channel, call))
@@ -189,6 +191,8 @@ class AsyncClient(AsyncTransport):
     server_info = async_method(runtime.server_info)
     loaded = async_method(runtime.loaded)
     unload = async_method(runtime.unload)
+    pin = async_method(runtime.pin)
+    unpin = async_method(runtime.unpin)
 
     def _stream(self, call: StreamCall[pb.GenerateResponse]) -> AsyncGenerationStream:
         return AsyncGenerationStream(self._connection.stream(self._channel, call))

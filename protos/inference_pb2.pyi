@@ -280,7 +280,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerInfo(_message.Message):
-    __slots__ = ("version", "base_model", "base_model_revision", "config_digest", "device", "dtype", "max_model_len", "max_lora_rank", "max_num_seqs", "max_num_batched_tokens", "memory", "num_running", "num_waiting", "base_weight_bytes")
+    __slots__ = ("version", "base_model", "base_model_revision", "config_digest", "device", "dtype", "max_model_len", "max_lora_rank", "max_num_seqs", "max_num_batched_tokens", "memory", "num_running", "num_waiting", "base_weight_bytes", "device_memory")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -295,6 +295,7 @@ class ServerInfo(_message.Message):
     NUM_RUNNING_FIELD_NUMBER: _ClassVar[int]
     NUM_WAITING_FIELD_NUMBER: _ClassVar[int]
     BASE_WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_MEMORY_FIELD_NUMBER: _ClassVar[int]
     version: str
     base_model: str
     base_model_revision: str
@@ -309,7 +310,18 @@ class ServerInfo(_message.Message):
     num_running: int
     num_waiting: int
     base_weight_bytes: int
-    def __init__(self, version: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., config_digest: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_lora_rank: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ..., base_weight_bytes: _Optional[int] = ...) -> None: ...
+    device_memory: DeviceMemory
+    def __init__(self, version: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., config_digest: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_lora_rank: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ..., base_weight_bytes: _Optional[int] = ..., device_memory: _Optional[_Union[DeviceMemory, _Mapping]] = ...) -> None: ...
+
+class DeviceMemory(_message.Message):
+    __slots__ = ("total_bytes", "available_bytes", "process_bytes")
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    total_bytes: int
+    available_bytes: int
+    process_bytes: int
+    def __init__(self, total_bytes: _Optional[int] = ..., available_bytes: _Optional[int] = ..., process_bytes: _Optional[int] = ...) -> None: ...
 
 class MemoryUse(_message.Message):
     __slots__ = ("page_bytes", "total_pages", "free_pages", "kv_pages", "adapter_pages", "cached_pages", "host_bytes", "max_host_bytes")

@@ -24,6 +24,8 @@ app.command()(generation.chat)
 app.command()(runtime.prefetch)
 app.command()(runtime.loaded)
 app.command()(runtime.unload)
+app.command()(runtime.pin)
+app.command()(runtime.unpin)
 app.command()(runtime.info)
 
 

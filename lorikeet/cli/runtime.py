@@ -1,4 +1,4 @@
-"""`lorikeet prefetch`, `loaded`, `unload` and `info`: what the inference service holds."""
+"""`lorikeet prefetch`, `loaded`, `unload`, `pin`, `unpin` and `info`: what the server holds."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -47,7 +47,10 @@ def prefetch(
 def loaded(context: typer.Context, as_json: JsonOption = False) -> None:
     """Lists the adapters the inference service holds."""
     with Settings.of(context).client() as client:
-        adapters = client.loaded()
+        _show(client.loaded(), as_json)
+
+
+def _show(adapters: Sequence[pb.LoadedAdapter], as_json: bool) -> None:
     if as_json:
         print_json(adapters)
     else:
@@ -74,6 +77,31 @@ def unload(
         )
 
 
+TenantOption = Annotated[str, typer.Option(help="Whose adapter, where the name does not say.")]
+
+
+def pin(
+    context: typer.Context,
+    adapter: Annotated[str, typer.Argument(help="The adapter to keep in memory.")],
+    tenant: TenantOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Keeps an adapter in memory until it is unpinned. For administrators."""
+    with Settings.of(context).client() as client:
+        _show([client.pin(adapter, tenant=tenant)], as_json)
+
+
+def unpin(
+    context: typer.Context,
+    adapter: Annotated[str, typer.Argument(help="The adapter that may be evicted again.")],
+    tenant: TenantOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Lets a pinned adapter leave memory again. For administrators."""
+    with Settings.of(context).client() as client:
+        _show([client.unpin(adapter, tenant=tenant)], as_json)
+
+
 def info(context: typer.Context, as_json: JsonOption = False) -> None:
     """Shows the base model served, limits, and memory by use."""
     with Settings.of(context).client() as client:
@@ -82,6 +110,7 @@ def info(context: typer.Context, as_json: JsonOption = False) -> None:
         print_json(server)
         return
     memory = server.memory
+    device = server.device_memory
     used = (
         f"{memory.kv_pages} KV, {memory.cached_pages} cached, {memory.adapter_pages} adapter, "
         f"{memory.free_pages} free"
@@ -91,6 +120,11 @@ def info(context: typer.Context, as_json: JsonOption = False) -> None:
         ("device", f"{server.device}, {server.dtype}"),
         ("weights", format_bytes(server.base_weight_bytes)),
         ("arena", f"{format_bytes(memory.page_bytes * memory.total_pages)}: {used} pages"),
+        (
+            "device memory",
+            f"{format_bytes(device.total_bytes)}, {format_bytes(device.available_bytes)} "
+            f"available, {format_bytes(device.process_bytes)} of the engine",
+        ),
         ("host memory", f"{format_bytes(memory.host_bytes)} of packed adapters"),
         ("limits", f"{server.max_model_len} tokens, {server.max_num_seqs} sequences"),
         ("requests", f"{server.num_running} running, {server.num_waiting} waiting"),
@@ -106,7 +140,7 @@ def residency_table(adapters: Sequence[pb.LoadedAdapter]) -> Table:
             item.adapter_version.removeprefix("tenants/")
             .replace("/adapters/", "/")
             .replace("/versions/", "@"),
-            _tier(item.tier),
+            _tier(item.tier) + (", pinned" if item.pinned else ""),
             str(item.rank),
             str(item.pages),
             format_bytes(item.device_bytes),

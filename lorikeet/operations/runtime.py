@@ -57,6 +57,19 @@ def unload(
     return unary(f"{_RUNTIME}/UnloadAdapter", request, pb.UnloadAdapterResponse, timeout)
 
 
+def pin(adapter: str, *, tenant: str = "") -> Operation[pb.LoadedAdapter]:
+    """Loads an adapter and keeps it resident. For administrators; ResourceExhaustedError
+    OUT_OF_PAGES where the largest request would no longer fit beside it."""
+    request = pb.PinAdapterRequest(adapter=adapter, tenant=tenant)
+    return unary(f"{_RUNTIME}/PinAdapter", request, pb.LoadedAdapter, 60.0)
+
+
+def unpin(adapter: str, *, tenant: str = "") -> Operation[pb.LoadedAdapter]:
+    """Lets a pinned adapter be evicted again. For administrators."""
+    request = pb.UnpinAdapterRequest(adapter=adapter, tenant=tenant)
+    return unary(f"{_RUNTIME}/UnpinAdapter", request, pb.LoadedAdapter)
+
+
 def loaded(*, tenant: str = "") -> Operation[list[pb.LoadedAdapter]]:
     """The adapters this server holds, with their tier, bytes and running requests."""
     request = pb.ListLoadedAdaptersRequest(tenant=tenant)

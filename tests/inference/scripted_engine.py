@@ -9,6 +9,7 @@ from inference_service.engine.client import EngineDiedError, EngineRefusedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import (
     AdapterResidency,
+    DeviceMemory,
     EngineInfo,
     EngineStats,
     SamplingOptions,
@@ -161,6 +162,7 @@ class ScriptedEngine:
             num_waiting=0,
             num_steps=7,
             adapters=[self._residency(digest) for digest in self.paths],
+            device_memory=DeviceMemory(100, 60, 20),
         )
 
     async def close(self) -> None:

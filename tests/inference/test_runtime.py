@@ -175,6 +175,7 @@ async def test_the_server_tells_what_it_is(world: World) -> None:
     used = memory.kv_pages + memory.cached_pages + memory.adapter_pages
     assert memory.total_pages == memory.free_pages + used
     assert info.version
+    assert info.device_memory.total_bytes > info.device_memory.process_bytes > 0
 
 
 async def test_tokens_and_text_are_each_others_inverse(world: World) -> None:

@@ -107,6 +107,17 @@ class FakeRuntime(inference_pb2_grpc.AdapterRuntimeServicer):
     def UnloadAdapter(self, request: Any, context: Any) -> Any:  # noqa: N802
         return inf.UnloadAdapterResponse(freed_pages=2, tier=inf.TIER_DISK)
 
+    def PinAdapter(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return _residency(request, pinned=True)
+
+    def UnpinAdapter(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return _residency(request, pinned=False)
+
+
+def _residency(request: Any, pinned: bool) -> inf.LoadedAdapter:
+    version = f"{request.tenant}/adapters/{request.adapter}/versions/1"
+    return inf.LoadedAdapter(adapter_version=version, tier=inf.TIER_DEVICE, pinned=pinned)
+
 
 class FakeArtifacts(registry_pb2_grpc.ArtifactServiceServicer):
     """Keeps bytes; becomes UNAVAILABLE after `fail_after` chunks, `failures` times."""
