@@ -47,13 +47,18 @@ class CallReplay:
         return self._forward(self._tensors, self._plan)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Bucket:
     tensors: StepTensors
     plan: LoraPlan | None
     replay: Replay
+    filled_with: LoraPlan | None = None
 
     def fill_plan(self, plan: LoraPlan) -> None:
+        """Takes over the work of a plan; the planner keeps plans while only tokens change."""
+        if self.filled_with is plan:
+            return
+        self.filled_with = plan
         assert self.plan is not None
         assert self.plan.work is not None
         for work in self.plan.work:
