@@ -49,12 +49,16 @@ def _record(function: Callable[[], None]) -> torch.cuda.CUDAGraph:
 
 
 def _event_seconds(graph: torch.cuda.CUDAGraph) -> float:
-    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began, ended = _event(), _event()
     graph.replay()
     began.record()
     for _ in range(_REPLAYS):
         graph.replay()
     ended.record()
     ended.synchronize()
-    milliseconds: float = began.elapsed_time(ended)  # type: ignore[no-untyped-call]
+    milliseconds: float = began.elapsed_time(ended)
     return milliseconds / 1000 / _REPLAYS
+
+
+def _event() -> torch.cuda.Event:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
