@@ -16,9 +16,9 @@ class ReferenceKernels:
         """A linear layer with weight [out, in] and bias [out] or None, in the form that is best."""
         return PlainLinear(weight, bias)
 
-    def make_tied_embedding(self, weight: torch.Tensor) -> PlainLinear:
-        """An embedding whose rows are looked up and which is a linear layer as well."""
-        return PlainLinear(weight, None)
+    def make_tied_embedding(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
+        """An embedding whose rows are looked up and which is a linear layer, with this bias, as well."""
+        return PlainLinear(weight, bias)
 
     def rms_norm(
         self,

@@ -50,7 +50,7 @@ class ModelRunner:
 
         def largest_step(decodes: bool) -> None:
             decoder = make_decoder(config.max_model_len or spec.max_positions)
-            run_largest_step(decoder, spec, self.layout, config, weights.norm, decodes)
+            run_largest_step(decoder, spec, self.layout, config, weights.norm.weight, decodes)
 
         # Recorded steps, which decode, keep activations of their own.
         kinds = (False, True) if uses_graphs else (False,)
@@ -127,7 +127,8 @@ def _max_model_len(asked: int, max_positions: int, num_arena_tokens: int) -> int
     """What was asked for, or as much as the model and the arena allow."""
     if asked > max_positions:
         raise UnsupportedModelError(
-            f"max_model_len {asked} is beyond the model's max_position_embeddings {max_positions}"
+            f"max_model_len {asked} is beyond the {max_positions} positions of the model "
+            "(max_position_embeddings, or with longrope original_max_position_embeddings)"
         )
     max_model_len = asked or min(max_positions, num_arena_tokens)
     if not 0 < max_model_len <= num_arena_tokens:

@@ -2,9 +2,9 @@
 
 import torch
 
-from inference_service.models.loader import DecoderWeights, LayerWeights
 from inference_service.models.rotary import rotary_table
 from inference_service.models.spec import DecoderSpec
+from inference_service.models.weights import DecoderWeights, LayerWeights, Norm
 from kernels.layouts import KvLayout, LoraPlan, LoraSite, LoraSlice, TokenBatch
 from kernels.select import Kernels, Linear
 
@@ -21,12 +21,13 @@ class Decoder:
         max_len: int,
     ) -> None:
         self._spec, self._weights, self._kernels, self._layout = spec, weights, kernels, layout
-        device = weights.norm.device
-        self._rotary = rotary_table(spec.rope, spec.head_dim, max_len).to(device)
-        self._qkv = _site(spec, device, spec.sites.attention_in)
-        self._o = _site(spec, device, spec.sites.attention_out)
-        self._gate_up = _site(spec, device, spec.sites.mlp_in)
-        self._down = _site(spec, device, spec.sites.mlp_out)
+        device = weights.norm.weight.device
+        self._rotary = rotary_table(spec.rope, max_len).to(device)
+        self._activate = getattr(kernels, spec.activation)
+        self._attention_in = _site(spec, device, spec.sites.attention_in)
+        self._attention_out = _site(spec, device, spec.sites.attention_out)
+        self._mlp_in = _site(spec, device, spec.sites.mlp_in)
+        self._mlp_out = _site(spec, device, spec.sites.mlp_out)
 
     @torch.inference_mode()
     def forward(
@@ -41,22 +42,31 @@ class Decoder:
         token_ids [T] int32. Writes the keys and values of all T tokens to their pages in `arena`.
         `plan` is None when every token is for the base model.
         """
-        weights, epsilon = self._weights, self._spec.rms_norm_epsilon
-        norm = self._kernels.rms_norm
+        weights = self._weights
         residual = weights.embedding.rows(token_ids)
-        hidden = norm(residual, None, weights.layers[0].input_norm, epsilon)
+        hidden = self._norm(weights.layers[0].input_norm, residual, None)
         following = [layer.input_norm for layer in weights.layers[1:]] + [weights.norm]
         for index, layer in enumerate(weights.layers):
-            attended = self._attention(index, layer, hidden, batch, arena, plan)
-            hidden = norm(attended, residual, layer.mlp_norm, epsilon)
-            transformed = self._mlp(index, layer, hidden, arena, plan)
-            hidden = norm(transformed, residual, following[index], epsilon)
+            added = self._attention(index, layer, hidden, batch, arena, plan)
+            if layer.mlp_norm is None:
+                added += self._mlp(index, layer, hidden, arena, plan)
+            else:
+                hidden = self._norm(layer.mlp_norm, added, residual)
+                added = self._mlp(index, layer, hidden, arena, plan)
+            hidden = self._norm(following[index], added, residual)
         return hidden
 
     @torch.inference_mode()
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits [R, vocab] float32 of the hidden states [R, hidden size]."""
         return self._weights.lm_head(hidden).float()
+
+    def _norm(self, norm: Norm, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """Adds x to the residual (if there is one), and norms the sum."""
+        epsilon = self._spec.norm_epsilon
+        if norm.bias is None:
+            return self._kernels.rms_norm(x, residual, norm.weight, epsilon)
+        return self._kernels.layer_norm(x, residual, norm.weight, norm.bias, epsilon)
 
     def _attention(
         self,
@@ -67,11 +77,12 @@ class Decoder:
         arena: torch.Tensor,
         plan: LoraPlan | None,
     ) -> torch.Tensor:
-        qkv = self._linear(layer.qkv, self._qkv, index, hidden, arena, plan)
-        self._kernels.rope_and_cache(qkv, self._rotary, arena, self._layout, index, batch)
-        queries = qkv[:, : self._spec.query_size]
-        mixed = self._kernels.attention(queries, arena, self._layout, index, batch)
-        return self._linear(layer.o, self._o, index, mixed, arena, plan)
+        kernels, layout = self._kernels, self._layout
+        qkv = self._linear(layer.attention_in, self._attention_in, index, hidden, arena, plan)
+        kernels.rope_and_cache(qkv, self._rotary, arena, layout, index, batch, layer.head_norm)
+        queries, window = qkv[:, : self._spec.query_size], self._spec.window(index)
+        mixed = kernels.attention(queries, arena, layout, index, batch, window)
+        return self._linear(layer.attention_out, self._attention_out, index, mixed, arena, plan)
 
     def _mlp(
         self,
@@ -81,9 +92,9 @@ class Decoder:
         arena: torch.Tensor,
         plan: LoraPlan | None,
     ) -> torch.Tensor:
-        gate_up = self._linear(layer.gate_up, self._gate_up, index, hidden, arena, plan)
-        gated = self._kernels.silu_mul(gate_up)
-        return self._linear(layer.down, self._down, index, gated, arena, plan)
+        inner = self._linear(layer.mlp_in, self._mlp_in, index, hidden, arena, plan)
+        activated = self._activate(inner)
+        return self._linear(layer.mlp_out, self._mlp_out, index, activated, arena, plan)
 
     def _linear(
         self,

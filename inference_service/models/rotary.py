@@ -7,21 +7,22 @@ import torch
 from inference_service.models.spec import RopeSpec
 
 
-def rotary_table(rope: RopeSpec, head_dim: int, max_len: int) -> torch.Tensor:
-    """[max_len, head_dim] float32: head_dim / 2 cosines, then as many sines, per position."""
-    frequencies = _frequencies(rope, head_dim)
-    angles = torch.outer(torch.arange(max_len, dtype=torch.float32), frequencies)
-    return torch.cat((angles.cos(), angles.sin()), dim=-1)
+def rotary_table(rope: RopeSpec, max_len: int) -> torch.Tensor:
+    """[max_len, rotary_dim] float32: rotary_dim / 2 cosines, then as many sines, per position."""
+    angles = torch.outer(torch.arange(max_len, dtype=torch.float32), _frequencies(rope))
+    return torch.cat((angles.cos(), angles.sin()), dim=-1) * rope.scale
 
 
-def _frequencies(rope: RopeSpec, head_dim: int) -> torch.Tensor:
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-    frequencies = 1.0 / rope.theta**exponents
+def _frequencies(rope: RopeSpec) -> torch.Tensor:
+    exponents = torch.arange(0, rope.rotary_dim, 2, dtype=torch.float32) / rope.rotary_dim
+    periods = rope.theta**exponents
+    if rope.kind == "longrope":
+        return 1.0 / (torch.tensor(rope.short_factors) * periods)
     if rope.kind == "linear":
-        return frequencies / rope.factor
+        return 1.0 / periods / rope.factor
     if rope.kind == "llama3":
-        return _llama3(rope, frequencies)
-    return frequencies
+        return _llama3(rope, 1.0 / periods)
+    return 1.0 / periods
 
 
 def _llama3(rope: RopeSpec, frequencies: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 
 class UnsupportedModelError(ValueError):
@@ -10,14 +11,21 @@ class UnsupportedModelError(ValueError):
 
 @dataclass(frozen=True)
 class RopeSpec:
-    """Rotary embedding. `kind` is "default", "linear" or "llama3"; the rest as in the config."""
+    """Rotary embedding of the first `rotary_dim` elements of a head.
+
+    `kind` is "default", "linear", "llama3" or "longrope"; the rest as in the config. Cosines and
+    sines are multiplied by `scale`.
+    """
 
     theta: float
+    rotary_dim: int
     kind: str = "default"
     factor: float = 1.0
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
+    short_factors: tuple[float, ...] = ()
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,14 @@ class Sites:
 
 @dataclass(frozen=True)
 class DecoderSpec:
-    """The shapes and constants of a pre-norm decoder with rotary embedding and a gated MLP."""
+    """The shapes and constants of a pre-norm decoder with rotary embedding.
+
+    A layer is attention, then an MLP, each with a norm before it and a residual around it; or, if
+    `parallel`, both read one norm and are added to the residual together. `activation` stands
+    between the MLP's GEMMs: "silu_mul" gates one half of the first one's output with the other.
+    `windows` says per layer how many tokens a token meets (0: all before it); empty: all, always.
+    `max_positions` is the longest context that is computed exactly.
+    """
 
     hidden_size: int
     intermediate_size: int
@@ -45,14 +60,21 @@ class DecoderSpec:
     head_dim: int
     vocab_size: int
     max_positions: int
-    rms_norm_epsilon: float
+    norm_epsilon: float
     rope: RopeSpec
-    tie_word_embeddings: bool
-    qkv_bias: bool
-    output_bias: bool
-    mlp_bias: bool
     sites: Sites
     dtype: str
+    tie_word_embeddings: bool = False
+    norm: Literal["rms", "layer"] = "rms"
+    final_norm: str = "norm"
+    activation: Literal["silu_mul", "gelu_tanh"] = "silu_mul"
+    parallel: bool = False
+    head_norms: bool = False
+    windows: tuple[int, ...] = ()
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    lm_head_bias: bool = False
 
     @property
     def query_size(self) -> int:
@@ -67,6 +89,9 @@ class DecoderSpec:
         """The linear modules of a layer that an adapter may target, in the order of every table."""
         sites = self.sites
         return sites.attention_in + sites.attention_out + sites.mlp_in + sites.mlp_out
+
+    def window(self, layer: int) -> int:
+        return self.windows[layer] if self.windows else 0
 
     def module_shape(self, module: str) -> tuple[int, int]:
         """(in_features, out_features) of one of `modules`."""
@@ -86,7 +111,8 @@ class DecoderSpec:
     def _shapes(self) -> dict[str, tuple[int, int]]:
         hidden, wide = self.hidden_size, self.intermediate_size
         attention_in = _split(self.sites.attention_in, self.query_size, self.kv_size, self.kv_size)
-        mlp_in = _split(self.sites.mlp_in, wide, wide)
+        gated = (wide, wide) if self.activation == "silu_mul" else (wide,)
+        mlp_in = _split(self.sites.mlp_in, *gated)
         return {
             **{module: (hidden, width) for module, width in attention_in.items()},
             **dict.fromkeys(self.sites.attention_out, (self.query_size, hidden)),

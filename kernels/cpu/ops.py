@@ -77,11 +77,13 @@ class CpuKernels:
             return OneDnnLinear(weight, bias)
         return PackedLinear(self._library, weight, bias)
 
-    def make_tied_embedding(self, weight: torch.Tensor) -> PackedLinear | PlainLinear:
+    def make_tied_embedding(
+        self, weight: torch.Tensor, bias: torch.Tensor | None
+    ) -> PackedLinear | PlainLinear:
         # No rows can be read from oneDNN's form, which gains nothing for a last layer's few tokens.
         if self._uses_onednn:
-            return PlainLinear(weight, None)
-        return PackedLinear(self._library, weight, None)
+            return PlainLinear(weight, bias)
+        return PackedLinear(self._library, weight, bias)
 
     def rms_norm(
         self,

@@ -24,8 +24,8 @@ class TritonKernels:
     def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
         return PlainLinear(weight, bias)
 
-    def make_tied_embedding(self, weight: torch.Tensor) -> PlainLinear:
-        return PlainLinear(weight, None)
+    def make_tied_embedding(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
+        return PlainLinear(weight, bias)
 
     def rms_norm(
         self,

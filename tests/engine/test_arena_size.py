@@ -93,7 +93,7 @@ def test_the_largest_step_runs_before_there_is_an_arena(model_path: Path, decode
     kernels = ReferenceKernels()
     weights = load_weights(model_path, spec, CPU, torch.float32, kernels)
     decoder = Watched(spec, weights, kernels, layout, 24)
-    run_largest_step(decoder, spec, layout, config, weights.norm, decodes)
+    run_largest_step(decoder, spec, layout, config, weights.norm.weight, decodes)
     (logits,) = ran
     assert logits.shape == (9, spec.vocab_size)
     assert logits.isfinite().all()

@@ -86,7 +86,7 @@ def test_threads_change_nothing(kernels: CpuKernels, dtype: torch.dtype) -> None
 
 def test_rows_are_looked_up_in_the_packed_form(kernels: CpuKernels, dtype: torch.dtype) -> None:
     _, weight, _ = make_case(dtype, 65, 70)
-    embedding = kernels.make_tied_embedding(weight)
+    embedding = kernels.make_tied_embedding(weight, None)
     tokens = torch.tensor([3, 69, 0, 32, 31, 3], dtype=torch.int32)
     assert torch.equal(embedding.rows(tokens), weight[tokens])
     assert torch.equal(PlainLinear(weight, None).rows(tokens), weight[tokens])
