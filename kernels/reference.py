@@ -17,7 +17,7 @@ class ReferenceKernels:
         return PlainLinear(weight, bias)
 
     def make_tied_embedding(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
-        """An embedding whose rows are looked up and which is a linear layer, with this bias, as well."""
+        """An embedding, looked up by row, that is a linear layer with this bias as well."""
         return PlainLinear(weight, bias)
 
     def rms_norm(
