@@ -97,21 +97,19 @@ def _by_pattern(
 ) -> dict[str, Any]:
     """PEFT's rule: the first pattern that matches the end of a module's name decides."""
     entries: Mapping[str, Any] = config.get(field) or {}
-    patterns = [(_pattern(field, text), value) for text, value in entries.items()]
+    patterns = [(_pattern(field, text, budget), value) for text, value in entries.items()]
     try:
         return {
-            name: next(
-                (value for pattern, value in patterns if pattern.matches(name, budget)), default
-            )
+            name: next((value for pattern, value in patterns if pattern.matches(name)), default)
             for name in names
         }
     except PatternError as error:
         raise TargetError(field, f"has a pattern that {error}") from error
 
 
-def _pattern(field: str, text: str) -> SuffixPattern:
+def _pattern(field: str, text: str, budget: MatchBudget) -> SuffixPattern:
     try:
-        return SuffixPattern(text)
+        return SuffixPattern(text, budget)
     except PatternError as error:
         raise TargetError(field, f"has the key {shown(text)}, a pattern that {error}") from error
 

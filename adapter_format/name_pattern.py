@@ -23,6 +23,11 @@ from adapter_format.name_syntax import (
 )
 
 _MAX_PROGRAM = 4096
+# What a remembered step, reading a character and emitting an instruction take, in visits of an
+# instruction.
+_STEP_COST = 4
+_PARSE_COST = 5
+_EMIT_COST = 20
 # Names and the keys of AdaLoRA and others: without repetition or choice `re` cannot go astray.
 _LITERAL = re.compile(r"\^?(?:[A-Za-z0-9_.]|\\\.){1,200}")
 
@@ -31,7 +36,7 @@ _LITERAL = re.compile(r"\^?(?:[A-Za-z0-9_.]|\\\.){1,200}")
 class MatchBudget:
     """Instructions that the patterns of one adapter may still visit, all together.
 
-    Two million take about a second; a config that tools write takes a few thousand.
+    Compiling them counts too. Two million take a second or two; what tools write, some thousands.
     """
 
     remaining: int = 2_000_000
@@ -85,6 +90,7 @@ class _Program:
         state: _State = frozenset((self.start,))
         for position in range(len(text) + 1):
             rest = text[position:]
+            budget.spend(_STEP_COST)
             key = (state, before, rest if self.peeks else rest[:1])
             step = self.steps.get(key)
             if step is None:
@@ -117,7 +123,7 @@ class _Program:
                 case _Peek(program, negated, then):
                     if program.run(before, rest, False, budget) != negated:
                         waiting.append(then)
-        budget.spend(len(seen) + 1)
+        budget.spend(len(seen))
         return 0 in seen, frozenset(following)
 
 
@@ -133,8 +139,9 @@ def _holds(kind: str, before: str, rest: str) -> bool:
 class _Compiler:
     """Emits instructions from the end of a pattern to its start."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: MatchBudget) -> None:
         self._left = _MAX_PROGRAM
+        self._budget = budget
 
     def compile(self, node: Node) -> _Program:
         program = _Program()
@@ -143,6 +150,7 @@ class _Compiler:
 
     def _emit(self, program: _Program, node: Node, then: int) -> int:
         """The index of the first instruction of `node`, which goes on at `then`."""
+        self._budget.spend(_EMIT_COST)
         self._left -= 1  # not of instructions only: the empty group has none to count
         if self._left < 0:
             raise PatternError(f"expands to more than {_MAX_PROGRAM} steps: write a shorter one")
@@ -183,32 +191,40 @@ def _add(program: _Program, instruction: _Instruction) -> int:
     return len(program.instructions) - 1
 
 
+def _compile(text: str, budget: MatchBudget) -> _Program:
+    budget.spend(_PARSE_COST * len(text))
+    return _Compiler(budget).compile(parse_pattern(text))
+
+
 class NamePattern:
-    """A pattern that must match the whole of a name: `re.fullmatch`."""
+    """A pattern that must match the whole of a name: `re.fullmatch`.
 
-    def __init__(self, text: str) -> None:
-        self._program = _Compiler().compile(parse_pattern(text))
+    Making and asking it raise PatternError, also when the budget is spent.
+    """
 
-    def matches(self, name: str, budget: MatchBudget) -> bool:
-        """Raises PatternError when the budget is spent."""
-        return self._program.run("", name, True, budget)
+    def __init__(self, text: str, budget: MatchBudget) -> None:
+        self._program = _compile(text, budget)
+        self._budget = budget
+
+    def matches(self, name: str) -> bool:
+        return self._program.run("", name, True, self._budget)
 
 
 class SuffixPattern:
     """A key of rank_pattern or alpha_pattern: PEFT lets it match the end of a name, after a dot.
 
     The text is put into PEFT's own expression before it is parsed, as PEFT does: it may close and
-    open groups there.
+    open groups there. Making and asking it raise PatternError, as above.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, budget: MatchBudget) -> None:
         whole = rf"(.*\.)?({text})$"
         self._literal = re.compile(whole) if _LITERAL.fullmatch(text) else None
-        self._program = None if self._literal else _Compiler().compile(parse_pattern(whole))
+        self._program = None if self._literal else _compile(whole, budget)
+        self._budget = budget
 
-    def matches(self, name: str, budget: MatchBudget) -> bool:
-        """Raises PatternError when the budget is spent."""
+    def matches(self, name: str) -> bool:
         if self._literal is not None:
             return self._literal.match(name) is not None
         assert self._program is not None
-        return self._program.run("", name, False, budget)
+        return self._program.run("", name, False, self._budget)

@@ -43,14 +43,13 @@ class _Excluded:
     """exclude_modules: a pattern of full names, or a list of names and their ends."""
 
     def __init__(self, excluded: Any, budget: MatchBudget) -> None:
-        self._budget = budget
         self._pattern: NamePattern | None = None
         self._ends: frozenset[str] = frozenset()
         if not excluded:
             if excluded not in (None, "", []):
                 raise TargetError("exclude_modules", f"is {shown(excluded)}: use a list or null")
         elif isinstance(excluded, str):
-            self._pattern = _pattern("exclude_modules", excluded)
+            self._pattern = _pattern("exclude_modules", excluded, budget)
         elif _is_names(excluded):
             self._ends = frozenset(excluded)
         else:
@@ -59,20 +58,20 @@ class _Excluded:
 
     def has(self, name: str) -> bool:
         if self._pattern is not None:
-            return _matches("exclude_modules", self._pattern, name, self._budget)
+            return _matches("exclude_modules", self._pattern, name)
         return not self._ends.isdisjoint(ends_of(name))
 
 
-def _pattern(field: str, text: str) -> NamePattern:
+def _pattern(field: str, text: str, budget: MatchBudget) -> NamePattern:
     try:
-        return NamePattern(text)
+        return NamePattern(text, budget)
     except PatternError as error:
         raise TargetError(field, f"is {shown(text)}, a pattern that {error}") from error
 
 
-def _matches(field: str, pattern: NamePattern, name: str, budget: MatchBudget) -> bool:
+def _matches(field: str, pattern: NamePattern, name: str) -> bool:
     try:
-        return pattern.matches(name, budget)
+        return pattern.matches(name)
     except PatternError as error:
         raise TargetError(field, f"is a pattern that {error}") from error
 
@@ -94,11 +93,11 @@ def _refuse_layers_beside_pattern(config: Mapping[str, Any]) -> None:
 def _matching(target: str, base: BaseModules, excluded: _Excluded, budget: MatchBudget) -> set[str]:
     if target.lower() == ALL_LINEAR:
         return set(base.shapes)
-    pattern = _pattern("target_modules", target)
+    pattern = _pattern("target_modules", target, budget)
     for name in base.others():
-        if _matches("target_modules", pattern, name, budget) and not excluded.has(name):
+        if _matches("target_modules", pattern, name) and not excluded.has(name):
             raise TargetError("target_modules", f"matches {name}, which cannot be adapted")
-    return {name for name in base.shapes if _matches("target_modules", pattern, name, budget)}
+    return {name for name in base.shapes if _matches("target_modules", pattern, name)}
 
 
 def _listed(targets: Any, base: BaseModules, layers: frozenset[int]) -> set[str]:

@@ -40,18 +40,18 @@ _NAMES = st.text("ab1_.", min_size=1, max_size=7)
 @settings(max_examples=300)
 @given(_PATTERNS, st.lists(_NAMES, min_size=1, max_size=6))
 def test_names_are_those_that_re_finds(text: str, names: list[str]) -> None:
-    whole, suffix = NamePattern(text), SuffixPattern(text)
+    whole, suffix = NamePattern(text, MatchBudget()), SuffixPattern(text, MatchBudget())
     for name in names:
-        assert whole.matches(name, MatchBudget()) == (re.fullmatch(text, name) is not None)
+        assert whole.matches(name) == (re.fullmatch(text, name) is not None)
         expected = re.match(rf"(.*\.)?({text})$", name) is not None
-        assert suffix.matches(name, MatchBudget()) == expected
+        assert suffix.matches(name) == expected
 
 
 @settings(max_examples=300)
 @given(st.text(r"ab.\()[]{}|*+?^$-,:=!<P1dD", max_size=9))
 def test_what_re_refuses_is_refused(text: str) -> None:
     try:
-        NamePattern(text)
+        NamePattern(text, MatchBudget())
     except PatternError:
         return
     with warnings.catch_warnings():
@@ -76,10 +76,10 @@ CATASTROPHES = [
 @pytest.mark.parametrize("text", CATASTROPHES)
 @pytest.mark.parametrize("kind", [NamePattern, SuffixPattern])
 def test_a_catastrophic_pattern_is_answered(
-    text: str, kind: Callable[[str], NamePattern | SuffixPattern]
+    text: str, kind: Callable[[str, MatchBudget], NamePattern | SuffixPattern]
 ) -> None:
     """`re` would be at it for longer than the test may take."""
-    assert not kind(text).matches(NAME, MatchBudget())
+    assert not kind(text, MatchBudget()).matches(NAME)
 
 
 @pytest.mark.parametrize(
@@ -119,16 +119,21 @@ def test_a_catastrophic_pattern_is_answered(
 )
 def test_what_is_not_understood_is_refused(text: str) -> None:
     with pytest.raises(PatternError):
-        NamePattern(text)
+        NamePattern(text, MatchBudget())
 
 
 def test_a_budget_bounds_what_many_names_cost() -> None:
-    pattern = NamePattern("(?=.*(a|b).*(a|b).*)" * 20 + ".*x")
-    budget = MatchBudget(20_000)
+    pattern = NamePattern("(?=.*(a|b).*(a|b).*)" * 20 + ".*x", MatchBudget(80_000))
 
     def match_all() -> None:
         for number in range(10_000):
-            pattern.matches(f"model.layers.{number}.self_attn.q_proj", budget)
+            pattern.matches(f"model.layers.{number}.self_attn.q_proj")
 
     with pytest.raises(PatternError, match="takes too long"):
         match_all()
+
+
+def test_a_budget_bounds_what_many_patterns_cost() -> None:
+    budget = MatchBudget()
+    with pytest.raises(PatternError, match="takes too long"):
+        [SuffixPattern(f"(?:[a-z]{{1,900}}){{2}}{number}", budget) for number in range(1000)]

@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from inference_service.engine import peft_adapter
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.peft_adapter import AdapterInvalidError, read_adapter
@@ -192,6 +193,23 @@ def test_the_engine_goes_on_whatever_it_is_given(
 ) -> None:
     artifact = data.draw(damaged_configs(sound) | damaged_weights(sound))
     bench.refusal_of(artifact.write(tmp_path))
+    bench.forget()
+
+
+def test_an_error_nobody_foresaw_costs_only_its_own_requests(
+    bench: Bench,
+    sound: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A fault of ours in reading, put there: no file is known that causes one."""
+    adapter = sound.write(tmp_path / "adapter")
+    monkeypatch.setattr(peft_adapter, "_matrices", lambda *_: [][0])
+    assert "IndexError" in bench.refusal_of(adapter)
+    assert "Traceback" in caplog.text
+    monkeypatch.undo()
+    assert not bench.refusal_of(adapter)
     bench.forget()
 
 
