@@ -17,7 +17,7 @@ from registry_service.artifacts.base_config import parse_base_config
 from registry_service.artifacts.validation import BaseModelFacts, validate_adapter
 from tests.checkpoints import write_adapter, write_checkpoint
 
-FAMILIES = ["llama", "mistral", "qwen2"]
+FAMILIES = ["llama", "mistral", "phi", "phi3", "qwen2", "qwen3"]
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -162,7 +162,7 @@ class Judges:
 @pytest.fixture(scope="module", params=FAMILIES)
 def judges(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Judges:
     root = tmp_path_factory.mktemp(request.param)
-    model_path = write_checkpoint(root / "model", family=request.param)
+    model_path = write_checkpoint(root / "model", family=request.param, pad_token_id=0)
     return Judges(model_path, write_adapter(root / "adapter", model_path, 4))
 
 

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors import safe_open
 
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_pool import PagePool
-from tests.checkpoints import write_adapter
+from tests.checkpoints import write_adapter, write_checkpoint
 from tests.engine.mixed import BASE, make_resident, mixed_logits, reference_logits
 
 Write = Callable[..., Path]
@@ -85,6 +86,47 @@ def test_every_setting_in_one_batch(model_path: Path, tmp_path: Path) -> None:
     adapters["all-linear"] = write_adapter(tmp_path / "all-linear", model_path, 2, seed=99)
     set_field(adapters["all-linear"], "target_modules", "all-linear")  # PEFT saves the list
     check_mixed(model_path, adapters)
+
+
+# Base models whose projections are named or fused in other ways.
+FAMILIES: dict[str, tuple[dict[str, Any], dict[str, tuple[int, dict[str, Any]]]]] = {
+    "phi3": (
+        {"pad_token_id": 0},
+        {
+            "all": (3, {}),
+            "qkv": (17, {"target_modules": ["qkv_proj"]}),
+            "gate_up": (40, {"target_modules": ["gate_up_proj"], "use_rslora": True}),
+            "regex": (5, {"target_modules": r".*\.(?:qkv_proj|o_proj|down_proj)"}),
+            "patterns": (
+                4,
+                {"rank_pattern": {"qkv_proj": 33}, "alpha_pattern": {r".*_up_proj": 1}},
+            ),
+        },
+    ),
+    "phi": (
+        {},
+        {
+            "all": (3, {}),
+            "attention": (20, {"target_modules": ["q_proj", "v_proj", "dense"]}),
+            "mlp": (6, {"target_modules": r".*\.fc[12]"}),
+            "excluded": (4, {"exclude_modules": r".*\.(fc1|dense)", "layers_to_transform": None}),
+        },
+    ),
+    "qwen3": (
+        {"head_dim": 16},
+        {
+            "all": (3, {}),
+            "keys": (20, {"target_modules": ["k_proj"], "rank_pattern": {r"layers\.[02]\..*": 9}}),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_in_one_batch(family: str, tmp_path: Path) -> None:
+    overrides, cases = FAMILIES[family]
+    model_path = write_checkpoint(tmp_path / "model", family=family, **overrides)
+    check_mixed(model_path, write_all(tmp_path, model_path, cases))
 
 
 def set_field(adapter: Path, field: str, value: Any) -> None:
