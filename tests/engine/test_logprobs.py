@@ -9,30 +9,32 @@ from inference_service.engine.logprobs import token_logprobs
 from tests.engine.sampling_reference import log_softmax
 
 VOCABULARY = 61
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def random_logits(seed: int, num_rows: int) -> torch.Tensor:
     """Rounded as bfloat16 rounds, so that many are equal; both zeros among them."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(num_rows, VOCABULARY, generator=generator).mul(8).bfloat16().float()
-    logits[:, 5:9], logits[:, 20] = 0.0, -0.0
+    logits[:, 5], logits[:, 20:24] = -0.0, 0.0
     return logits
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=40, deadline=None)
 @given(
-    st.integers(0, 10**6),
-    st.lists(
+    seed=st.integers(0, 10**6),
+    asked=st.lists(
         st.tuples(st.integers(0, VOCABULARY - 1), st.integers(0, VOCABULARY + 3)),
         min_size=1,
         max_size=6,
     ),
 )
 def test_figures_are_the_references_and_those_of_the_row_alone(
-    seed: int, asked: list[tuple[int, int]]
+    device: str, seed: int, asked: list[tuple[int, int]]
 ) -> None:
-    logits = random_logits(seed, len(asked))
-    token_ids = torch.tensor([token for token, _ in asked])
+    logits = random_logits(seed, len(asked)).to(device)
+    token_ids = torch.tensor([token for token, _ in asked], device=device)
     num_top = [count for _, count in asked]
     found = token_logprobs(logits, token_ids, num_top)
     for row, (token, count) in enumerate(asked):

@@ -1,6 +1,5 @@
 """Sampling: held to a naive reference, distributions right, and a seed decides alone."""
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from tests.engine.sampling_reference import distribution
 
 VOCABULARY = 50
 PROMPT = [1, 2, 3, 2]
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def sequence(output: list[int] | None = None, **options: Any) -> Sequence:
@@ -43,7 +43,7 @@ def logits() -> torch.Tensor:
     return random_logits(3)
 
 
-tokens = st.integers(0, VOCABULARY - 1)
+tokens = st.integers(0, 9)  # few, so that they repeat
 penalties = st.one_of(st.just(0.0), st.floats(-2, 2, width=32))
 any_options = st.fixed_dictionaries(
     {"temperature": st.one_of(st.just(0.0), st.floats(0.125, 3, width=32))},
@@ -60,23 +60,57 @@ any_options = st.fixed_dictionaries(
         "seed": st.integers(0, 2**64 - 1),
     },
 )
-any_output = st.lists(tokens, max_size=6)
+any_output = st.lists(tokens, max_size=8)
 
 
 @settings(max_examples=150, deadline=None)
-@given(any_options, any_output, st.integers(0, 10**6), st.floats(0, 1, exclude_max=True))
-def test_any_draw_is_the_references(
-    options: dict[str, Any], output: list[int], seed: int, uniform: float
+@given(any_options, any_output, st.integers(0, 10**6))
+def test_any_settings_draw_as_the_reference_does(
+    options: dict[str, Any], output: list[int], seed: int
 ) -> None:
-    """The token drawn at `uniform` is the one whose share of the reference's CDF has it."""
-    logits, request = random_logits(seed), sequence(output, **options)
+    assert_draws_as_the_reference(options, output, seed)
+
+
+@pytest.mark.parametrize(
+    ("options", "output"),
+    [
+        ({"frequency_penalty": 1.5}, [4, 4, 4, 5]),
+        ({"presence_penalty": -1.5}, [4, 4, 4, 5]),
+        ({"repetition_penalty": 1.75}, [4, 4, 5]),
+        # The bias comes first: it decides which way a repetition penalty works.
+        ({"repetition_penalty": 1.75, "logit_bias": {1: 5.0, 2: -5.0, 4: 5.0, 5: -5.0}}, [4, 5]),
+        ({"temperature": 2.0, "min_p": 0.5, "top_k": 20, "top_p": 0.75}, []),
+    ],
+)
+def test_each_setting_draws_as_the_reference_does(
+    options: dict[str, Any], output: list[int]
+) -> None:
+    assert_draws_as_the_reference(options, output, seed=8)
+
+
+def assert_draws_as_the_reference(options: dict[str, Any], output: list[int], seed: int) -> None:
+    """The token drawn at a uniform number is the one whose share of the reference's CDF has it."""
+    logits = random_logits(seed) / 2  # flat, so that every change moves the borders
+    uniform = torch.linspace(0, 0.9999, 500).double()
+    requests = [sequence(output, **options)] * len(uniform)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sampler, "_uniform", lambda *_: torch.full((1, 1), uniform).double())
-        token = int(sample(logits.clone().unsqueeze(0), [request]))
-    expected = distribution(logits.tolist(), PROMPT, output, request.sampling)
-    share_end = list(itertools.accumulate(expected))
-    assert expected[token] > 0
-    assert share_end[token] - expected[token] - 1e-6 <= uniform <= share_end[token] + 1e-6
+        patch.setattr(sampler, "_uniform", lambda *_: uniform.unsqueeze(1))
+        drawn = sample(logits.repeat(len(uniform), 1), requests)
+    expected = distribution(logits.tolist(), PROMPT, output, requests[0].sampling)
+    share = torch.tensor(expected).double()
+    end = share.cumsum(0)
+    assert bool((share[drawn] > 0).all())
+    assert bool((end[drawn] - share[drawn] - 1e-6 <= uniform).all())
+    assert bool((uniform <= end[drawn] + 1e-6).all())
+
+
+def test_top_p_takes_no_token_more_than_it_needs() -> None:
+    """Where the first tokens have exactly the share that is asked for."""
+    weights = torch.tensor([[2, 4, 1, 1], [1, 1, 4, 2]])
+    for share, least in ((4, 4), (5, 2), (6, 2), (7, 1)):
+        wanted = torch.full((2, 1), share)
+        assert sampler._nucleus_threshold(weights, wanted).tolist() == [[least], [least]]
+        assert sampler._nucleus_threshold(weights, wanted, guess=1).tolist() == [[least], [least]]
 
 
 def test_zero_temperature_is_greedy(logits: torch.Tensor) -> None:
@@ -155,11 +189,18 @@ def test_top_p_keeps_the_smallest_sufficient_set(size: int, top_p: float) -> Non
     assert_drawn_from(kept / kept.sum(), drawn)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(any_options, any_output), min_size=2, max_size=8), st.integers(0, 10**6))
-def test_a_row_is_what_it_is_alone(made: list[tuple[dict[str, Any], list[int]]], seed: int) -> None:
+@given(
+    made=st.lists(st.tuples(any_options, any_output), min_size=2, max_size=8),
+    seed=st.integers(0, 10**6),
+)
+def test_a_row_is_what_it_is_alone(
+    device: str, made: list[tuple[dict[str, Any], list[int]]], seed: int
+) -> None:
     # Rounded as bfloat16 rounds, so that many are equal.
-    logits = random_logits(seed, len(made) * 331).bfloat16().float().reshape(len(made), 331)
+    logits = random_logits(seed, len(made) * 331).bfloat16().float()
+    logits = logits.reshape(len(made), 331).to(device)
     together = sample(logits.clone(), [sequence(out, **options) for options, out in made])
     for row, (options, out) in enumerate(made):
         alone = sample(logits[row : row + 1].clone(), [sequence(out, **options)])
@@ -185,13 +226,18 @@ def test_no_stop_token_before_min_tokens(logits: torch.Tensor) -> None:
     assert best not in request.token_ids[:-1]
 
 
-def test_a_penalty_that_overflows_is_as_strong_as_can_be(logits: torch.Tensor) -> None:
-    """Where a factor makes an infinity of every token, the step still goes on."""
-    everything = list(range(VOCABULARY))
-    for scale in (1e38, -1e38):
-        request = sequence(everything, repetition_penalty=1e-10)
-        token = int(sample((logits.abs() * scale / 10)[None], [request]))
-        assert 0 <= token < VOCABULARY
+@pytest.mark.parametrize(("sign", "factor"), [(1, 1e-10), (-1, 1e10)])
+def test_a_penalty_that_overflows_leaves_a_distribution(
+    logits: torch.Tensor, sign: int, factor: float
+) -> None:
+    """All tokens are as likely or unlikely as a number can say: then any of them comes."""
+    large = sign * (logits.abs() + 1) * 1e36
+    requests = [
+        sequence(list(range(VOCABULARY)), repetition_penalty=factor, seed=seed)
+        for seed in range(200)
+    ]
+    drawn = sample(large.repeat(len(requests), 1), requests)
+    assert len(set(drawn.tolist())) > 40
 
 
 def test_rows_that_are_not_finite_leave_the_others_alone(logits: torch.Tensor) -> None:
