@@ -60,8 +60,9 @@ print("compiled", len(KERNELS))
 @pytest.mark.parametrize(("element", "capability"), [("fp16", 80), ("bf16", 90), ("fp32", 90)])
 def test_kernels_compile_for_a_gpu(element: str, capability: int) -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    script = SCRIPT.format(element=element, capability=capability)
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(element=element, capability=capability)],
+        [sys.executable, "-W", "error", "-c", script],
         capture_output=True,
         text=True,
         env=environment,
