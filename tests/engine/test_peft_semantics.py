@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
+from transformers import AutoModelForCausalLM
 
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_pool import PagePool
+from inference_service.engine.peft_adapter import AdapterInvalidError, read_adapter
+from inference_service.models.families import read_spec
 from tests.checkpoints import write_adapter, write_checkpoint
 from tests.engine.mixed import BASE, make_resident, mixed_logits, reference_logits
 
@@ -127,6 +131,36 @@ def test_families_in_one_batch(family: str, tmp_path: Path) -> None:
     overrides, cases = FAMILIES[family]
     model_path = write_checkpoint(tmp_path / "model", family=family, **overrides)
     check_mixed(model_path, write_all(tmp_path, model_path, cases))
+
+
+def test_a_variant_that_changes_the_base_is_served_once_peft_has_converted_it(
+    model_path: Path, tmp_path: Path
+) -> None:
+    """PiSSA trains beside other base weights than the published ones; PEFT can write the sum."""
+    settings = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        task_type="CAUSAL_LM",
+        target_modules="all-linear",
+        init_lora_weights="pissa",
+    )
+    model = get_peft_model(AutoModelForCausalLM.from_pretrained(model_path), settings)
+    config = model.peft_config["default"]
+    config.init_lora_weights = True  # as PEFT's recipe has it
+    model.save_pretrained(tmp_path / "before")
+    config.init_lora_weights = "pissa"
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data.add_(torch.randn_like(parameter), alpha=0.05)
+    model.save_pretrained(tmp_path / "trained")
+    config.init_lora_weights = True
+    spec = read_spec(model_path)
+    with pytest.raises(AdapterInvalidError, match="init_lora_weights is 'pissa'"):
+        read_adapter(tmp_path / "trained", spec, 512)
+    model.save_pretrained(
+        tmp_path / "converted", path_initial_model_for_weight_conversion=str(tmp_path / "before")
+    )
+    check_mixed(model_path, {"converted": tmp_path / "converted"})
 
 
 def set_field(adapter: Path, field: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Shapes read from a config: held to the modules that transformers builds from it."""
+"""Shapes read from a config: the registry's and the engine's, held to what transformers builds."""
 
 import json
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from adapter_format.base_modules import LinearShape
+from inference_service.models.families import make_spec
 from registry_service.artifacts.base_config import parse_base_config
 
 SMALL = {
@@ -27,7 +28,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("phi", {"num_key_value_heads": None}),
     ("phi3", {"num_key_value_heads": None}),
     ("mistral", {"num_key_value_heads": None, "num_attention_heads": 16}),
-    ("qwen2", {"num_key_value_heads": None, "num_attention_heads": 64}),
+    ("qwen2", {"num_key_value_heads": None, "num_attention_heads": 64, "hidden_size": 256}),
     ("qwen3", {"num_key_value_heads": None, "num_attention_heads": 64}),
 ]
 
@@ -42,8 +43,15 @@ def test_shapes_are_those_of_transformers(family: str, changes: dict[str, Any]) 
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and name != "lm_head"
     }
-    _, base = parse_base_config(json.dumps({"model_type": family, **fields}).encode())
+    config = {"model_type": family, "max_position_embeddings": 64, **fields}
+    _, base = parse_base_config(json.dumps(config).encode())
     assert dict(base.shapes) == built
+    spec = make_spec(config)
+    assert built == {
+        spec.module_path(layer, module): LinearShape(*spec.module_shape(module))
+        for layer in range(spec.num_layers)
+        for module in spec.modules
+    }
     assert base.num_layers == 2
     names = {name for name, _ in model.named_modules()}
     assert set(base.others()) <= names
