@@ -127,8 +127,9 @@ class AdapterManager:
 
     def _read(self, digest: str, awaited: Collection[str]) -> None:
         num_loading = self._loader.num_loading
-        has_space = self.host.num_awaited_bytes(awaited) < self.host.max_bytes
-        if num_loading == 0 or (num_loading < _MAX_LOADING and has_space):
+        if num_loading >= _MAX_LOADING:
+            return
+        if num_loading == 0 or self.host.num_awaited_bytes(awaited) < self.host.max_bytes:
             self._loader.start(digest, self._paths[digest])
 
     def _make_place(self, num_pages: int, spared: Collection[str]) -> bool:
