@@ -5,6 +5,8 @@
 One engine for each number of registered adapters; their runs alternate, so that what else the
 machine does falls on all of them. Ratios are medians of the ratios to the first row in the same
 round. The floor is by bytes: what a step reads of the base and, on average, of distinct adapters.
+Adapters are of the attention's four projections, as in S-LoRA's figures, or of all seven linear
+modules with --all-modules.
 """
 
 import json
@@ -30,6 +32,7 @@ from inference_service.models.families import read_spec
 _NUM_FILES = 20  # distinct directories; the engine knows adapters by digest and loads each one
 _RANK = 8
 _ELEMENT_BYTES = 2
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ def main(
     layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 4,
     requests: Annotated[int, typer.Option(help="In a run.")] = 64,
     runs: int = 5,
+    all_modules: bool = False,
     memory_gib: float = 2.0,
     host_memory_gib: float = 4.0,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -72,14 +76,22 @@ def main(
     """Times all scenarios `runs` times, after one warm-up."""
     with tempfile.TemporaryDirectory() as root:
         model_path = write_tinyllama(Path(root) / "model", layers)
-        paths = _write_adapters(Path(root), model_path)
+        spec = read_spec(model_path)
+        modules = spec.modules if all_modules else _ATTENTION
+        paths = [
+            write_adapter(Path(root) / str(seed), spec, _RANK, seed, torch.bfloat16, modules)
+            for seed in range(_NUM_FILES)
+        ]
         config = EngineConfig(
             str(model_path),
             memory_bytes=int(memory_gib * 2**30),
             host_memory_bytes=int(host_memory_gib * 2**30),
             max_model_len=512,
         )
-        results, adapter_bytes, base_bytes = _time(config, paths, requests, runs)
+        results, base_bytes = _time(config, paths, requests, runs)
+    width = sum(sum(spec.module_shape(module)) for module in modules)
+    adapter_bytes = spec.num_layers * _RANK * width * _ELEMENT_BYTES
+    base_bytes -= spec.vocab_size * spec.hidden_size * _ELEMENT_BYTES  # the embedding's rows
     rows = [_row(scenario, results, adapter_bytes / base_bytes) for scenario in SCENARIOS]
     if as_json:
         print(json.dumps([asdict(row) for row in rows]))
@@ -87,18 +99,10 @@ def main(
         _print(rows, layers, runs)
 
 
-def _write_adapters(root: Path, model_path: Path) -> list[Path]:
-    spec = read_spec(model_path)
-    return [
-        write_adapter(root / str(seed), spec, _RANK, seed, torch.bfloat16)
-        for seed in range(_NUM_FILES)
-    ]
-
-
 def _time(
     config: EngineConfig, paths: list[Path], num_requests: int, runs: int
-) -> tuple[dict[str, list[Throughput]], int, int]:
-    """Results by scenario; the bytes of an adapter and of the base that a step reads."""
+) -> tuple[dict[str, list[Throughput]], int]:
+    """Results by scenario, and the bytes of the base."""
     engines = {scenario.num_registered: Engine(config) for scenario in SCENARIOS}
     for num_registered, engine in engines.items():
         load_all(engine, [(str(i), str(paths[i % len(paths)])) for i in range(num_registered)])
@@ -109,12 +113,7 @@ def _time(
             result = run_closed_loop(engines[scenario.num_registered], digests, Shape())
             if run:
                 results[scenario.name].append(result)
-    spec = read_spec(Path(config.model_path))
-    width = sum(sum(spec.module_shape(module)) for module in spec.modules)
-    adapter_bytes = spec.num_layers * _RANK * width * _ELEMENT_BYTES
-    embedding_bytes = spec.vocab_size * spec.hidden_size * _ELEMENT_BYTES
-    base_bytes = engines[0].info.base_weight_bytes - embedding_bytes
-    return results, adapter_bytes, base_bytes
+    return results, engines[0].info.base_weight_bytes
 
 
 def _zipf(num_adapters: int, num_requests: int, seed: int) -> list[str]:

@@ -60,12 +60,14 @@ def write_adapter(
     rank: int,
     seed: int,
     dtype: torch.dtype = torch.float32,
+    modules: tuple[str, ...] = (),
 ) -> Path:
-    """An adapter of every linear module in the layout of PEFT; different for each seed."""
+    """An adapter in the layout of PEFT, different for each seed; without `modules`, of all."""
+    modules = modules or spec.modules
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
     for layer in range(spec.num_layers):
-        for module in spec.modules:
+        for module in modules:
             in_features, out_features = spec.module_shape(module)
             path = f"base_model.model.{spec.module_path(layer, module)}"
             a = torch.randn(rank, in_features, generator=generator) / in_features**0.5
@@ -78,7 +80,7 @@ def write_adapter(
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": 2 * rank,
-        "target_modules": list(spec.modules),
+        "target_modules": list(modules),
     }
     (directory / "adapter_config.json").write_text(json.dumps(config))
     return directory
