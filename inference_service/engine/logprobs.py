@@ -55,8 +55,8 @@ def _likeliest(logits: torch.Tensor, count: int) -> torch.Tensor:
     if count == 0:
         return torch.empty(len(logits), 0, dtype=torch.int64, device=logits.device)
     bits = (logits + 0.0).view(torch.int32)  # there is no -0.0 after adding 0.0
-    ascending = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits).long()
+    ascending = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     ids = torch.arange(logits.shape[1], device=logits.device)
-    keys = (ascending << 32) | (_LOW_BITS - ids)
+    keys = ascending.long().mul_(1 << 32).add_(_LOW_BITS - ids)
     count = min(count, logits.shape[1])
     return _LOW_BITS - (keys.topk(count).values & _LOW_BITS)
