@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+_C_TYPES = (torch.float32, torch.bfloat16)
+_REMEDIES = {"cpu": "use dtype float32 or bfloat16", "cuda": "install triton"}
 Kernels: TypeAlias = "CpuKernels | ReferenceKernels | TritonKernels"
 Embedding: TypeAlias = PlainLinear | PackedLinear
 Linear: TypeAlias = Embedding | OneDnnLinear
@@ -29,10 +31,13 @@ def select_kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
         from kernels.gpu.ops import TritonKernels  # imports triton, which a CPU does not need
 
         return TritonKernels()
-    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16):
-        try:
+    try:
+        if device.type == "cpu" and dtype in _C_TYPES:
             return CpuKernels(dtype)
-        except CompilerMissingError as error:
-            logger.warning("%s", error)
-    logger.warning("no fast kernels for %s in %s: using the slow reference ones", device, dtype)
+        remedy = _REMEDIES.get(device.type, "use a CPU or an NVIDIA GPU")
+    except CompilerMissingError as error:
+        remedy = str(error)
+    logger.warning(
+        *("no fast kernels for %s in %s: using the slow reference ones (%s)", device, dtype, remedy)
+    )
     return ReferenceKernels()

@@ -1,18 +1,34 @@
 """The implementations that are held to the reference, each with the dtypes it is tested in."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
+from kernels.cpu.build import ELEMENT_TYPES, supported_isas
 from kernels.cpu.ops import CpuKernels
 from kernels.gpu.ops import TritonKernels
 
-# Triton's interpreter multiplies the bit patterns of bfloat16: float16 stands in for it there.
-CASES = {
-    "cpu-float32": torch.float32,
-    "cpu-bfloat16": torch.bfloat16,
-    "triton-float32": torch.float32,
-    "triton-float16": torch.float16,
-}
+Case = tuple[torch.dtype, Callable[[], CpuKernels | TritonKernels]]
+
+
+def _cases() -> dict[str, Case]:
+    """C for every instruction set this processor has; Triton.
+
+    Triton's interpreter multiplies the bit patterns of bfloat16: float16 stands in for it there.
+    """
+    cases: dict[str, Case] = {}
+    for name in ELEMENT_TYPES:
+        dtype: torch.dtype = getattr(torch, name)
+        for isa in supported_isas(name):
+            cases[f"cpu-{name}-{isa.name}"] = (dtype, lambda d=dtype, i=isa: CpuKernels(d, i.name))
+    return cases | {
+        "triton-float32": (torch.float32, TritonKernels),
+        "triton-float16": (torch.float16, TritonKernels),
+    }
+
+
+CASES = _cases()
 
 
 @pytest.fixture(params=CASES)
@@ -23,9 +39,9 @@ def case(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def dtype(case: str) -> torch.dtype:
-    return CASES[case]
+    return CASES[case][0]
 
 
 @pytest.fixture
 def kernels(case: str) -> CpuKernels | TritonKernels:
-    return TritonKernels() if case.startswith("triton") else CpuKernels(CASES[case])
+    return CASES[case][1]()

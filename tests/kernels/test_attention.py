@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from kernels.cpu.build import ELEMENT_TYPES, supported_isas
+from kernels.cpu.isa import Isa
 from kernels.cpu.ops import CpuKernels
 from kernels.layouts import HeadNorm, KvLayout, TokenBatch
 from tests.kernels.compare import REFERENCE, Fast, assert_close, make_batch, step_of
@@ -102,15 +104,18 @@ def test_a_key_that_is_not_finite_shows(kernels: Fast, dtype: torch.dtype, sign:
     assert out.isnan().any(dim=1).nonzero().flatten().tolist() == list(range(9, 21))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("element_type", "isa"), [(kind, isa) for kind in ELEMENT_TYPES for isa in supported_isas(kind)]
+)
 @pytest.mark.parametrize(("heads", "kv_heads", "head_dim"), [(6, 2, 64), (4, 4, 24), (18, 1, 16)])
 @pytest.mark.parametrize("window", [0, 21])
 def test_attention_on_a_cpu_does_not_depend_on_the_batch(
-    dtype: torch.dtype, heads: int, kv_heads: int, head_dim: int, window: int
+    element_type: str, isa: Isa, heads: int, kv_heads: int, head_dim: int, window: int
 ) -> None:
     """To the last bit: however a prompt is cut, and whatever else is in the step."""
     torch.manual_seed(3)
-    kernels = CpuKernels(dtype)
+    dtype: torch.dtype = getattr(torch, element_type)
+    kernels = CpuKernels(dtype, isa.name)
     layout = KvLayout(1, kv_heads, head_dim, 16)
     whole = make_batch(layout, [(0, 70), (0, 23)], NUM_PAGES)
     qkv = random_qkv(layout, whole, heads, dtype)
