@@ -1,6 +1,7 @@
 """The implementations that are held to the reference, each with the dtypes it is tested in."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def _cases() -> dict[str, Case]:
     for name in ELEMENT_TYPES:
         dtype: torch.dtype = getattr(torch, name)
         for isa in supported_isas(name):
-            cases[f"cpu-{name}-{isa.name}"] = (dtype, lambda d=dtype, i=isa: CpuKernels(d, i.name))
+            cases[f"cpu-{name}-{isa.name}"] = (dtype, partial(CpuKernels, dtype, isa.name))
     return cases | {
         "triton-float32": (torch.float32, TritonKernels),
         "triton-float16": (torch.float16, TritonKernels),
