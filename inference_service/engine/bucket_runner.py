@@ -75,23 +75,25 @@ class BucketRunner:
         tables: LoraTables,
         max_num_seqs: int,
         table_width: int,
+        takes_adapters: bool,
     ) -> None:
-        """`table_width`: the most pages a sequence may have."""
+        """`table_width`: the most pages a sequence may have. `takes_adapters`: whether `forward`
+        reads a plan's work, and not its tiles, which a static plan has not."""
         self._forward, self._prepare, self._tables = forward, prepare, tables
-        self._table_width = table_width
+        self._table_width, self._takes_adapters = table_width, takes_adapters
         self._sizes = bucket_sizes(max_num_seqs)
         self._buckets: dict[tuple[int, bool], _Bucket] = {}
 
     def prepare_all(self) -> None:
         """Prepares every bucket now, rather than when a step first needs it; the largest first."""
         for size in reversed(self._sizes):
-            for with_adapters in (True, False):
+            for with_adapters in (True, False) if self._takes_adapters else (False,):
                 self._bucket(size, with_adapters)
 
-    def can_run(self, inputs: Series[StepInput]) -> bool:
-        return len(inputs) <= self._sizes[-1] and all(
-            step.num_tokens == 1 and step.samples for step in inputs
-        )
+    def can_run(self, inputs: Series[StepInput], plan: LoraPlan | None) -> bool:
+        if len(inputs) > self._sizes[-1] or (plan is not None and not self._takes_adapters):
+            return False
+        return all(step.num_tokens == 1 and step.samples for step in inputs)
 
     def run(self, inputs: Series[StepInput], plan: LoraPlan | None) -> StepResult:
         """Results are as without padding, and overwritten by the next run."""

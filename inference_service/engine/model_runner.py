@@ -39,7 +39,7 @@ class ModelRunner:
             spec.num_layers, spec.num_kv_heads, spec.head_dim, spec.widest_row
         )
         self.page_bytes = self.layout.page_elems * self.dtype.itemsize
-        kernels = select_kernels(self.device, self.dtype)
+        self._kernels = kernels = select_kernels(self.device, self.dtype)
         weights = load_weights(model_path, spec, self.device, self.dtype, kernels)
         self.base_weight_bytes = weights.num_bytes
         uses_graphs = _uses_graphs(config.cuda_graphs, kernels)
@@ -75,13 +75,16 @@ class ModelRunner:
     def use_buckets(self, prepare: Prepare, max_num_seqs: int) -> None:
         """From now on runs steps that only decode padded and prepared, for every size."""
         table_width = self.layout.num_blocks(self.max_model_len)
-        self._buckets = BucketRunner(self._decode, prepare, self._tables, max_num_seqs, table_width)
+        self._buckets = BucketRunner(
+            *(self._decode, prepare, self._tables, max_num_seqs, table_width),
+            takes_adapters=self._kernels.name == "triton",
+        )
         self._buckets.prepare_all()
 
     def run(self, inputs: Series[StepInput]) -> StepResult:
         """One forward pass; writes the inputs' KV to the arena. The device is not waited for."""
         plan = self._planner.plan([(step.adapter, step.num_tokens) for step in inputs])
-        if self._buckets is not None and self._buckets.can_run(inputs):
+        if self._buckets is not None and self._buckets.can_run(inputs, plan):
             return self._buckets.run(inputs, plan)
         tensors = StepTensors.of(inputs, self.device)
         hidden = self._decoder.forward(tensors.token_ids, tensors.batch, self.arena, plan)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Series
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ class StepShape:
         """(begin, end) of token_ids, positions, sequence, sampled_rows, block_tables."""
         tokens, sequences = self.num_tokens, self.num_sequences
         sizes = [tokens, tokens, tokens, sequences, sequences * self.table_width]
-        begins = np.cumsum([0] + [-(-size // _ALIGNED) * _ALIGNED for size in sizes]).tolist()
+        begins = accumulate((-(-size // _ALIGNED) * _ALIGNED for size in sizes), initial=0)
         return [(begin, begin + size) for begin, size in zip(begins, sizes, strict=False)]
 
 
@@ -78,17 +79,26 @@ def _pack(inputs: Series[StepInput], shape: StepShape) -> torch.Tensor:
     token_ids, positions, sequence, sampled_rows, tables = (
         array[begin:end] for begin, end in sections
     )
-    tables = tables.reshape(shape.num_sequences, shape.table_width)
     positions[:] = -1
-    begin = num_sampled = 0
+    columns = _columns(inputs)
+    for target, values in zip((token_ids, positions, sequence, sampled_rows), columns, strict=True):
+        target[: len(values)] = values
     for row, step in enumerate(inputs):
-        end = begin + step.num_tokens
-        token_ids[begin:end] = step.token_ids
-        positions[begin:end] = np.arange(step.start, step.start + step.num_tokens)
-        sequence[begin:end] = row
-        if step.samples:
-            sampled_rows[num_sampled] = end - 1
-            num_sampled += 1
-        tables[row, : len(step.table)] = step.table
-        begin = end
+        begin = row * shape.table_width
+        tables[begin : begin + len(step.table)] = step.table
     return torch.from_numpy(array)
+
+
+def _columns(inputs: Series[StepInput]) -> tuple[list[int], list[int], list[int], list[int]]:
+    """token_ids, positions, sequence and sampled_rows."""
+    token_ids: list[int] = []
+    positions: list[int] = []
+    sequence: list[int] = []
+    sampled_rows: list[int] = []
+    for row, step in enumerate(inputs):
+        token_ids += step.token_ids
+        positions += range(step.start, step.start + step.num_tokens)
+        sequence += [row] * step.num_tokens
+        if step.samples:
+            sampled_rows.append(len(token_ids) - 1)
+    return token_ids, positions, sequence, sampled_rows

@@ -119,10 +119,19 @@ def test_only_steps_that_decode_are_padded(
     def step(num_tokens: int, samples: bool = True) -> StepInput:
         return StepInput([3] * num_tokens, 5, [0], None, samples)
 
-    assert buckets.can_run([step(1), step(1)])
-    assert not buckets.can_run([step(1), step(2)])
-    assert not buckets.can_run([step(1), step(1, samples=False)])
-    assert not buckets.can_run([step(1)] * 3)
+    assert buckets.can_run([step(1), step(1)], None)
+    assert not buckets.can_run([step(1), step(2)], None)
+    assert not buckets.can_run([step(1), step(1, samples=False)], None)
+    assert not buckets.can_run([step(1)] * 3, None)
+
+
+def test_kernels_that_read_tiles_run_adapters_unpadded(
+    small_model: Path, small_adapters: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding = Decoding(small_model, small_adapters, CpuKernels(torch.float32), monkeypatch)
+    for name, length in ((BASE, 3), ("r3", 2), ("r20", 17)):
+        decoding.add(name, length)
+    check_padded(decoding, [[1, 0, 2], [2, 0, 1], [0, 0]], 4)
 
 
 def test_bucket_sizes() -> None:
