@@ -8,7 +8,14 @@ import torch
 
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
-from inference_service.engine.request import GetStats, Load, SamplingOptions, Submit, TokenLogprob
+from inference_service.engine.request import (
+    EngineStats,
+    GetStats,
+    Load,
+    SamplingOptions,
+    Submit,
+    TokenLogprob,
+)
 from tests.checkpoints import load_reference, scale_adapter, write_adapter
 from tests.engine.driver import Result, run_to_end
 from tests.engine.mixed import prompt_for
@@ -144,6 +151,20 @@ def test_prompt_logprobs_are_transformers(
         assert [each.token_id for each in result.prompt_logprobs] == submit.prompt_token_ids[1:]
         assert all(not each.top_ids for each in result.logprobs)
     assert not any(results[submit.request_id].prompt_logprobs for submit in beside)
+
+
+def test_a_prompt_in_the_prefix_cache_is_told_of_as_a_whole(model_path: Path) -> None:
+    engine = make_engine(model_path)
+    told = SamplingOptions(max_tokens=2, prompt_logprobs=1, temperature=0.0)
+    plain = msgspec.structs.replace(told, prompt_logprobs=None)
+    prompt = prompt_for(3, 64)
+    (first,) = run_to_end(engine, [Submit(1, prompt, plain)]).values()
+    (stats,) = engine.handle(GetStats(0))
+    assert isinstance(stats, EngineStats)
+    assert stats.cached_pages > 0
+    (asked,) = run_to_end(engine, [Submit(2, prompt, told)]).values()
+    assert_matches(asked.prompt_logprobs, reference_logprobs(model_path, None, prompt), 1)
+    assert asked.token_ids == first.token_ids
 
 
 def test_a_preempted_prompt_is_told_of_once(model_path: Path) -> None:
