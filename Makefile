@@ -58,6 +58,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "Installing PyTorch ($(if $(HAS_GPU),CUDA,CPU)) and the other dependencies: about a minute."
 	@$(PIP) $(TORCH_INDEX) torch
 	@$(PIP) --editable .
+	@$(BIN)/python -m kernels.cpu.build --if-possible
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -65,6 +65,23 @@ class LoraArena:
             for columns in (self.site.in_features, width)
         )  # type: ignore[return-value]
 
+    def matrices(self, index: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """A [rank, in] and B [rank, out] of each slice of an adapter, read back from the arena."""
+        adapter, pairs = self.adapters[index], []
+        for part in self.site.slices:
+            rank, first = adapter.descriptors[0, part.module].tolist()
+            num_chunks = -(-rank // CHUNK_ROWS)
+            offsets = adapter.chunk_offsets[first : first + 2 * num_chunks].tolist()
+            a = self._gather(offsets[:num_chunks], rank, self.site.in_features)
+            pairs.append((a, self._gather(offsets[num_chunks:], rank, part.out_features)))
+        return pairs
+
+    def _gather(self, offsets: list[int], rank: int, width: int) -> torch.Tensor:
+        flat = self.arena.view(-1)
+        sizes = [min(CHUNK_ROWS, rank - CHUNK_ROWS * i) * width for i in range(len(offsets))]
+        chunks = [flat[at : at + size] for at, size in zip(offsets, sizes, strict=True)]
+        return torch.cat([flat[:0], *chunks]).view(rank, width)
+
     def _image(self, ranks: Series[int], dtype: torch.dtype) -> PageImage:
         """Scaled so that what is added is as large as what it is added to."""
         matrices = [

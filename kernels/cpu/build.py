@@ -1,9 +1,11 @@
 """Compiles the C kernels, at installation or at first use, and keeps them by their digest.
 
-    python -m kernels.cpu.build [--every-isa]
+    python -m kernels.cpu.build [--every-isa] [--if-possible]
 
 compiles what this machine will use; with --every-isa also what another machine may, as when an
-image is built. There is one library for each element type and instruction set.
+image is built. There is one library for each element type and instruction set, in
+$XDG_CACHE_HOME/lorikeet/kernels (~/.cache by default): run this as the user who is to serve. A
+missing compiler is an error; with --if-possible it is said, and no error.
 """
 
 import argparse
@@ -82,12 +84,13 @@ def _processor_bits() -> int:
     return bits
 
 
-def build(every_isa: bool) -> None:
-    """Compiles what this machine will load. Raises CompilerMissingError."""
-    for element_type in ELEMENT_TYPES:
-        isas = known_isas(element_type) if every_isa else supported_isas(element_type)[-1:]
-        for isa in isas:
-            print(_kernels(element_type, isa))
+def build(every_isa: bool) -> list[str]:
+    """Compiles what this machine will load; the names. Raises CompilerMissingError."""
+    isas_of = known_isas if every_isa else lambda element_type: supported_isas(element_type)[-1:]
+    isas = [(element_type, isa) for element_type in ELEMENT_TYPES for isa in isas_of(element_type)]
+    for element_type, isa in isas:
+        _kernels(element_type, isa)
+    return [f"{element_type} for {isa.name}" for element_type, isa in isas]
 
 
 def _kernels(element_type: str, isa: Isa) -> Path:
@@ -166,10 +169,14 @@ def _run(commands: list[list[str]], *flags: str) -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m kernels.cpu.build")
     parser.add_argument("--every-isa", action="store_true", help="not only what this machine has")
+    parser.add_argument("--if-possible", action="store_true", help="without a compiler, succeed")
+    arguments = parser.parse_args()
     try:
-        build(parser.parse_args().every_isa)
+        print("CPU kernels compiled:", ", ".join(build(arguments.every_isa)))
     except CompilerMissingError as error:
-        sys.exit(f"The CPU kernels were not compiled: {error}")
+        print(f"CPU kernels not compiled: {error}", file=sys.stderr)
+        print("They will be at first use, if there is a compiler then.", file=sys.stderr)
+        sys.exit(0 if arguments.if_possible else 1)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class CpuKernels:
         Raises CompilerMissingError where the library cannot be built.
         """
         library = load_library(str(dtype).removeprefix("torch."), isa)
+        self.isa = isa
         for name, argtypes in _SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes, function.restype = argtypes, None

@@ -1,12 +1,14 @@
 """Compiling the C kernels where something is missing: it works, or it says what does not."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from kernels.cpu.build import supported_isas
+from kernels.cpu.build import load_library, supported_isas
 from kernels.cpu.ops import CpuKernels
 from kernels.reference import ReferenceKernels
 from kernels.select import select_kernels
@@ -18,6 +20,11 @@ CPU = torch.device("cpu")
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+def run_build(*options: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "kernels.cpu.build", *options]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def check_kernels(kernels: object) -> None:
@@ -50,6 +57,44 @@ def test_without_openmp_the_kernels_use_one_thread(
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     check_kernels(select_kernels(CPU, torch.float32))
+
+
+def test_installation_compiles_what_a_start_loads(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = run_build()
+    assert compiled.returncode == 0, compiled.stderr
+    best = {name: supported_isas(name)[-1].name for name in ("float32", "bfloat16")}
+    for element_type, isa in best.items():
+        assert f"{element_type} for {isa}" in compiled.stdout
+    monkeypatch.setenv("CC", "/does/not/exist")
+    check_kernels(select_kernels(CPU, torch.float32))
+    assert isinstance(select_kernels(CPU, torch.bfloat16), CpuKernels)
+
+
+@pytest.mark.parametrize(("options", "status"), [((), 1), (("--if-possible",), 0)])
+def test_installation_without_a_compiler_says_so(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], status: int
+) -> None:
+    monkeypatch.setenv("CC", "/does/not/exist")
+    tried = run_build(*options)
+    assert tried.returncode == status
+    assert "/does/not/exist" in tried.stderr
+    assert "at first use" in tried.stderr
+
+
+def test_what_was_compiled_for_less_runs_where_the_best_cannot_be_compiled(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image built with --every-isa on another machine, say, and moved here."""
+    load_library("float32", "portable")
+    monkeypatch.setenv("CC", "/does/not/exist")
+    check_kernels(select_kernels(CPU, torch.float32))
+
+
+def test_an_instruction_set_that_is_not_here_is_never_run() -> None:
+    with pytest.raises(AssertionError, match="no avx1024"):
+        load_library("float32", "avx1024")
 
 
 def test_without_a_compiler_the_reference_runs_and_says_so(
