@@ -70,10 +70,11 @@ def _open(path: Path) -> Iterator[tuple[BufferedReader, int]]:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise AdapterInvalidError(f"{path.name} is not a regular file")
         with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise AdapterInvalidError(f"{path.name} is not a regular file")
             yield file, status.st_size
     except OSError as error:
         raise AdapterInvalidError(f"{path.name}: {error.strerror}") from error
@@ -118,7 +119,8 @@ def _matrices(
 
 
 def _check_range(what: str, matrix: torch.Tensor, dtype: torch.dtype) -> None:
-    if matrix.abs().max() > torch.finfo(dtype).max:
+    low, high = torch.aminmax(matrix)
+    if max(-low, high) > torch.finfo(dtype).max:
         raise AdapterInvalidError(f"{what} overflows {dtype}, in which this engine computes")
 
 

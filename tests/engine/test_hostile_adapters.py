@@ -7,6 +7,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -177,8 +178,10 @@ def test_files_that_are_none_cost_only_their_own_requests(
 ) -> None:
     adapter = sound.write(tmp_path / "adapter")
     PLACES[case](adapter)
+    num_open = psutil.Process().num_fds()
     with pytest.raises(AdapterInvalidError) as refused:
         read_adapter(adapter, spec, MAX_RANK)
+    assert psutil.Process().num_fds() == num_open
     message = bench.refusal_of(adapter)
     assert message == str(refused.value)
     assert "adapter_" in message
