@@ -6,7 +6,7 @@ from collections.abc import Collection
 import torch
 
 from inference_service.engine.adapter_cache import ResidentAdapter
-from inference_service.engine.device_copy import to_device
+from inference_service.engine.device_copy import copy_into
 from kernels.layouts import CHUNK_ROWS
 
 
@@ -63,5 +63,5 @@ class LoraTables:
         descriptors = adapter.descriptors.clone()
         descriptors[..., 1] += begin
         offsets = adapter.chunk_offsets
-        self.descriptors[slot].copy_(to_device(descriptors, self.device))
-        self.chunk_offsets[begin : begin + offsets.shape[0]].copy_(to_device(offsets, self.device))
+        copy_into(self.descriptors[slot], descriptors)
+        copy_into(self.chunk_offsets[begin : begin + offsets.shape[0]], offsets)

@@ -7,7 +7,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from inference_service.engine.device_copy import to_device
+from inference_service.engine.device_copy import copy_into, to_device
 from inference_service.engine.step_input import StepInput
 from kernels.layouts import TokenBatch
 
@@ -69,8 +69,7 @@ class StepTensors:
 
     def fill(self, inputs: Series[StepInput]) -> None:
         """Takes over other inputs, padded, at the same addresses."""
-        host = _pack(inputs, self.shape)
-        self._buffer.copy_(to_device(host, self._buffer.device), non_blocking=True)
+        copy_into(self._buffer, _pack(inputs, self.shape))
 
 
 def _pack(inputs: Series[StepInput], shape: StepShape) -> torch.Tensor:
