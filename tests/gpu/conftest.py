@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.checkpoints import write_adapter, write_checkpoint
-
+# tests.checkpoints is imported where it is used: it takes seconds, for nothing without a GPU.
 RANKS = {"r1": 1, "r8": 8, "r33": 33, "r64": 64}
 
 
@@ -26,11 +25,15 @@ def device() -> torch.device:
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.checkpoints import write_checkpoint
+
     return write_checkpoint(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="session")
 def adapter_paths(model_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from tests.checkpoints import write_adapter
+
     root = tmp_path_factory.mktemp("adapters")
     return {
         name: write_adapter(root / name, model_path, rank, seed=rank)
