@@ -1,13 +1,14 @@
 // Causal attention over the paged KV cache; see KvLayout for the layout.
 //
 // A tile is up to TILE_ROWS query rows that look at the same keys: the heads of one KV head, for as
-// many consecutive tokens as fit. A block of LANES keys is loaded once for ROWS rows at a time.
+// many consecutive tokens as fit. Keys come in spans of up to SPAN, which begin where SPAN divides
+// the position, in blocks of WIDTH; a block is loaded once for ROWS rows at a time.
 // Every row does the same arithmetic in the same order whatever shares its tile, so that a token's
 // result does not depend on how its prompt was cut, or on the batch.
 #include "kv_cache.h"
 #include "lanes.h"
 
-enum { TILE_ROWS = 16, ROWS = 4 };
+enum { TILE_ROWS = 16, ROWS = 4, SPAN = 64, BLOCKS = SPAN / WIDTH };
 
 typedef struct {
     int first_position, num_tokens, num_heads, window;  // row = token * num_heads + head
@@ -18,117 +19,148 @@ typedef struct {
 } Tile;
 
 typedef struct {
-    int begin;  // position of the first key
-    const scalar *keys, *values;
-} Block;
+    int begin, num_blocks;  // position of the first key; what the tile's last token sees of it
+    const scalar *keys[BLOCKS], *values[BLOCKS];
+} Span;
+
+// Of a group of rows: scores, then weights, of the keys of a span.
+typedef struct {
+    float weights[ROWS][BLOCKS][WIDTH];
+    float rescale[ROWS];  // what the sums so far are multiplied with
+} Group;
 
 static int least(int a, int b) { return a < b ? a : b; }
 static int greatest(int a, int b) { return a > b ? a : b; }
 
-// The lanes of a block that a row may see: [first, end).
+// The lanes of a block that a row may see: [first, end), none if they are not in order.
 INLINE int first_lane(const Tile *tile, int row, int begin) {
     return tile->window ? greatest(0, tile->position[row] - tile->window + 1 - begin) : 0;
 }
 
 INLINE int end_lane(const Tile *tile, int row, int begin) {
-    return least(LANES, tile->position[row] + 1 - begin);
+    return least(WIDTH, tile->position[row] + 1 - begin);
 }
 
-// scores[row][lane] = query . key; two sums a row hide the latency of one.
-INLINE void score(float (*scores)[LANES], const float *queries, const scalar *k, int dim,
+// The blocks of a span that any of some rows, which are in order, sees.
+INLINE int first_block(const Tile *tile, int row, int begin) {
+    return first_lane(tile, row, begin) / WIDTH;
+}
+
+INLINE int end_block(const Tile *tile, int last_row, const Span *span) {
+    return least(span->num_blocks, (tile->position[last_row] - span->begin) / WIDTH + 1);
+}
+
+// weights[row][lane] = query . key; two sums a row hide the latency of one.
+INLINE void score(Group *group, int block, const float *queries, const scalar *k, int dim,
                   int block_tokens, int rows) {
-    vec sums[ROWS][2] = {0}, key;
+    wide sums[ROWS][2] = {0}, key;
     for (int d = 0; d < dim; d += 2)
         for (int part = 0; part < 2; part++) {
-            load_vec(&key, k + (int64_t)(d + part) * block_tokens);
+            key = load_wide(k + (int64_t)(d + part) * block_tokens);
             for (int row = 0; row < rows; row++)
                 sums[row][part] += queries[row * dim + d + part] * key;
         }
     for (int row = 0; row < rows; row++) {
-        vec total = sums[row][0] + sums[row][1];
-        memcpy(scores[row], &total, sizeof total);
+        wide total = sums[row][0] + sums[row][1];
+        memcpy(group->weights[row][block], &total, sizeof total);
     }
 }
 
-// Scores become weights, and `rescale` what the sums so far are multiplied with.
-DISPATCHED static void soften(Tile *tile, int first_row, int rows, int begin,
-                              float (*scores)[LANES], float *rescale) {
+// Scores of the blocks [first, end) become weights. A lane that a row does not see weighs nothing.
+DISPATCHED static void soften(Tile *tile, int first_row, int rows, int begin, Group *group,
+                              int first, int end) {
     for (int i = 0; i < rows; i++) {
         int row = first_row + i;
-        ints seen = lanes_between(first_lane(tile, row, begin), end_lane(tile, row, begin));
-        vec *weights = (vec *)scores[i], masked = pick(seen, *weights, all_lanes(-1e30f));
-        float highest = max_lane(masked), max = tile->max[row];
-        max = highest > max ? highest : max;
-        *weights = (vec)(seen & (ints)exp_lanes(masked - max));
-        rescale[i] = fast_exp(tile->max[row] - max);
-        tile->sum[row] = tile->sum[row] * rescale[i] + sum_lanes(*weights);
+        wide *weights = (wide *)group->weights[i], highest = all_wide(tile->max[row]), sum = {0};
+        ints seen[BLOCKS];
+        for (int block = first; block < end; block++) {
+            int from = least(WIDTH, first_lane(tile, row, begin + block * WIDTH));
+            int to = greatest(0, end_lane(tile, row, begin + block * WIDTH));
+            seen[block] = lanes_between(from, to);
+            weights[block] = pick(seen[block], weights[block], all_wide(-1e30f));
+            highest = larger(highest, weights[block]);
+        }
+        float max = max_wide(highest);
+        for (int block = first; block < end; block++) {
+            weights[block] = (wide)(seen[block] & (ints)exp_wide(weights[block] - max));
+            sum += weights[block];
+        }
+        group->rescale[i] = fast_exp(tile->max[row] - max);
+        tile->sum[row] = tile->sum[row] * group->rescale[i] + sum_wide(sum);
         tile->max[row] = max;
     }
 }
 
-// Elements [d, dim) of one row, what is left beside whole vectors. Lanes come outermost: nothing is
-// there for the compiler to add up in another order.
-DISPATCHED static void mix_rest(float *mixed, float rescale, const float *weights, const scalar *v,
-                                int first, int end, int dim, int d) {
-    for (int i = d; i < dim; i++) mixed[i] *= rescale;
-    for (int lane = first; lane < end; lane++)
-        for (int i = d; i < dim; i++) mixed[i] += weights[lane] * load(v[lane * dim + i]);
-}
-
-// mixed = mixed * rescale + weights . values, `columns` vectors at a time.
-INLINE int mix(float *mixed, const float *rescale, float (*weights)[LANES], const scalar *v,
-               int first, int end, int dim, int d, int rows, int columns) {
-    for (; d + columns * LANES <= dim; d += columns * LANES) {
-        vec totals[ROWS][4], value;
-        for (int row = 0; row < rows; row++)
-            for (int column = 0; column < columns; column++)
-                totals[row][column] =
-                    rescale[row] * *(vec *)(mixed + row * dim + d + column * LANES);
-        for (int lane = first; lane < end; lane++)
+// mixed *= rescale for `columns` vectors of some rows, then += weights . values of the blocks.
+INLINE void mix(float *mixed, const Group *group, const Span *span, const int *lanes, int first,
+                int end, int dim, int d, int rows, int columns) {
+    wide totals[ROWS][4], value;
+    for (int row = 0; row < rows; row++)
+        for (int column = 0; column < columns; column++)
+            totals[row][column] =
+                group->rescale[row] * *(wide *)(mixed + row * dim + d + column * WIDTH);
+    for (int block = first; block < end; block++)
+        for (int lane = lanes[2 * block]; lane < lanes[2 * block + 1]; lane++)
             for (int column = 0; column < columns; column++) {
-                load_vec(&value, v + lane * dim + d + column * LANES);
+                value = load_wide(span->values[block] + lane * dim + d + column * WIDTH);
                 for (int row = 0; row < rows; row++)
-                    totals[row][column] += weights[row][lane] * value;
+                    totals[row][column] += group->weights[row][block][lane] * value;
             }
-        for (int row = 0; row < rows; row++)
-            for (int column = 0; column < columns; column++)
-                *(vec *)(mixed + row * dim + d + column * LANES) = totals[row][column];
-    }
-    return d;
+    for (int row = 0; row < rows; row++)
+        for (int column = 0; column < columns; column++)
+            *(wide *)(mixed + row * dim + d + column * WIDTH) = totals[row][column];
 }
 
-// Adds a block of keys to the running softmax of some rows of a tile.
-INLINE void attend(Tile *tile, int row, const Block *block, int rows) {
-    float scores[ROWS][LANES], rescale[ROWS];
-    int dim = tile->dim, d;
+// The same for the elements [d, dim) of one row: what is left beside whole vectors.
+DISPATCHED static void mix_rest(float *mixed, float rescale, const float (*weights)[WIDTH],
+                                const Span *span, const int *lanes, int first, int end, int dim,
+                                int d) {
+    for (int i = d; i < dim; i++) mixed[i] *= rescale;
+    for (int block = first; block < end; block++)
+        for (int lane = lanes[2 * block]; lane < lanes[2 * block + 1]; lane++)
+            for (int i = d; i < dim; i++)
+                mixed[i] += weights[block][lane] * load(span->values[block][lane * dim + i]);
+}
+
+// Adds a span of keys to the running softmax of some rows of a tile.
+INLINE void attend(Tile *tile, int row, const Span *span, int rows) {
+    Group group;
+    int dim = tile->dim, d = 0, columns = rows == 1 ? 4 : 2, lanes[2 * BLOCKS];
+    int first = first_block(tile, row, span->begin), end = end_block(tile, row + rows - 1, span);
     float *mixed = tile->mixed + row * dim;
-    const scalar *values = block->values;
-    score(scores, tile->queries + row * dim, block->keys, dim, tile->block_tokens, rows);
-    soften(tile, row, rows, block->begin, scores, rescale);
-    int first = first_lane(tile, row, block->begin);
-    int end = end_lane(tile, row + rows - 1, block->begin);
-    d = mix(mixed, rescale, scores, values, first, end, dim, 0, rows, rows == 1 ? 4 : 2);
-    d = mix(mixed, rescale, scores, values, first, end, dim, d, rows, 1);
+    for (int block = first; block < end; block++) {
+        int begin = span->begin + block * WIDTH;
+        score(&group, block, tile->queries + row * dim, span->keys[block], dim,
+              tile->block_tokens, rows);
+        lanes[2 * block] = first_lane(tile, row, begin);
+        lanes[2 * block + 1] = end_lane(tile, row + rows - 1, begin);
+    }
+    soften(tile, row, rows, span->begin, &group, first, end);
+    for (; d + columns * WIDTH <= dim; d += columns * WIDTH)
+        mix(mixed, &group, span, lanes, first, end, dim, d, rows, columns);
+    for (; d + WIDTH <= dim; d += WIDTH)
+        mix(mixed, &group, span, lanes, first, end, dim, d, rows, 1);
     for (int i = 0; i < rows && d < dim; i++)
-        mix_rest(mixed + i * dim, rescale[i], scores[i], values, first, end, dim, d);
+        mix_rest(mixed + i * dim, group.rescale[i], group.weights[i], span, lanes, first, end, dim,
+                 d);
 }
 
-DISPATCHED static void attend_rows(Tile *tile, int row, const Block *block) {
-    attend(tile, row, block, ROWS);
+DISPATCHED static void attend_rows(Tile *tile, int row, const Span *span) {
+    attend(tile, row, span, ROWS);
 }
 
-DISPATCHED static void attend_row(Tile *tile, int row, const Block *block) {
-    attend(tile, row, block, 1);
+DISPATCHED static void attend_row(Tile *tile, int row, const Span *span) {
+    attend(tile, row, span, 1);
 }
 
-// The tokens of a tile that see a block are neighbours: later ones see it, until the window ends.
-static void attend_block(Tile *tile, const Block *block) {
-    int token = greatest(0, block->begin - tile->first_position), end = tile->num_tokens;
+// The tokens of a tile that see a span are neighbours: later ones see it, until the window ends.
+static void attend_span(Tile *tile, const Span *span) {
+    int token = greatest(0, span->begin - tile->first_position), end = tile->num_tokens;
     if (tile->window)
-        end = least(end, block->begin + LANES - 1 + tile->window - tile->first_position);
+        end = least(end, span->begin + SPAN - 1 + tile->window - tile->first_position);
     int row = token * tile->num_heads, end_row = end * tile->num_heads;
-    for (; row + ROWS <= end_row; row += ROWS) attend_rows(tile, row, block);
-    for (; row < end_row; row++) attend_row(tile, row, block);
+    for (; row + ROWS <= end_row; row += ROWS) attend_rows(tile, row, span);
+    for (; row < end_row; row++) attend_row(tile, row, span);
 }
 
 static void start_tile(Tile *tile, const scalar *queries, int64_t query_stride, float scale) {
@@ -157,14 +189,15 @@ static void finish_tile(const Tile *tile, scalar *out, int64_t out_stride) {
 static void attend_tile(const Cache *cache, Tile *tile, int sequence, int kv) {
     int end = tile->first_position + tile->num_tokens;
     int first = tile->window ? greatest(0, tile->first_position - tile->window + 1) : 0;
-    for (int begin = first / LANES * LANES; begin < end; begin += LANES) {
-        int lane = begin % cache->block_tokens;
-        Block block = {
-            .begin = begin,
-            .keys = kv_head(cache, sequence, begin, KEYS, kv) + lane,
-            .values = kv_head(cache, sequence, begin, VALUES, kv) + lane * cache->head_dim,
-        };
-        attend_block(tile, &block);
+    for (int begin = first / SPAN * SPAN; begin < end; begin += SPAN) {
+        Span span = {.begin = begin};
+        for (int position = begin; position < least(end, begin + SPAN); position += WIDTH) {
+            int lane = position % cache->block_tokens, block = span.num_blocks++;
+            span.keys[block] = kv_head(cache, sequence, position, KEYS, kv) + lane;
+            span.values[block] =
+                kv_head(cache, sequence, position, VALUES, kv) + lane * cache->head_dim;
+        }
+        attend_span(tile, &span);
     }
 }
 

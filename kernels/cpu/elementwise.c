@@ -48,19 +48,16 @@ EXPORT void layer_norm(scalar *out, const scalar *x, scalar *residual, const sca
 }
 
 INLINE void silu_mul_lanes(scalar *out, const scalar *gate, const scalar *up) {
-    vec x, factor;
-    load_vec(&x, gate);
-    load_vec(&factor, up);
-    store_vec(out, x * logistic(x));
-    load_vec(&x, out);  // rounded where the reference rounds
-    store_vec(out, x * factor);
+    wide x = load_wide(gate), factor = load_wide(up);
+    store_wide(out, x * logistic(x));  // rounded where the reference rounds
+    store_wide(out, load_wide(out) * factor);
 }
 
 DISPATCHED static void silu_mul_row(scalar *out, const scalar *gate, const scalar *up, int width) {
     int i = 0;
-    for (; i + LANES <= width; i += LANES) silu_mul_lanes(out + i, gate + i, up + i);
+    for (; i + WIDTH <= width; i += WIDTH) silu_mul_lanes(out + i, gate + i, up + i);
     if (i == width) return;
-    scalar rest[3][LANES] = {0};
+    scalar rest[3][WIDTH] = {0};
     memcpy(rest[1], gate + i, (width - i) * sizeof(scalar));
     memcpy(rest[2], up + i, (width - i) * sizeof(scalar));
     silu_mul_lanes(rest[0], rest[1], rest[2]);
@@ -77,16 +74,15 @@ EXPORT void silu_mul(scalar *out, const scalar *gate_up, int32_t num_rows, int32
 
 // x times the logistic function of 2u: half of 1 + tanh(u) is that.
 INLINE void gelu_tanh_lanes(scalar *out, const scalar *from) {
-    vec x;
-    load_vec(&x, from);
-    store_vec(out, x * logistic(1.5957691216f * (x + 0.044715f * x * x * x)));
+    wide x = load_wide(from);
+    store_wide(out, x * logistic(1.5957691216f * (x + 0.044715f * x * x * x)));
 }
 
 DISPATCHED static void gelu_tanh_row(scalar *out, const scalar *x, int width) {
     int i = 0;
-    for (; i + LANES <= width; i += LANES) gelu_tanh_lanes(out + i, x + i);
+    for (; i + WIDTH <= width; i += WIDTH) gelu_tanh_lanes(out + i, x + i);
     if (i == width) return;
-    scalar rest[2][LANES] = {0};
+    scalar rest[2][WIDTH] = {0};
     memcpy(rest[1], x + i, (width - i) * sizeof(scalar));
     gelu_tanh_lanes(rest[0], rest[1]);
     memcpy(out + i, rest[0], (width - i) * sizeof(scalar));
