@@ -9,9 +9,7 @@ Both sides alternate in one process; figures are medians.
 """
 
 import json
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -22,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.interleaved import median_milliseconds, read_bandwidth
 from benchmarks.lora_arena import LoraArena
 from kernels.cpu.build import supported_isas
 from kernels.cpu.ops import CpuKernels
@@ -37,7 +36,6 @@ SITES = {
 RANKS = {"16": (16,), "8-64": (8, 16, 32, 64)}
 BATCHES = (1, 8, 16)
 PREFILL = (8, 237)
-_FLUSH_BYTES = 128 << 20  # more than the caches hold
 
 
 class DType(StrEnum):
@@ -81,19 +79,12 @@ class Case:
         matrices = [self._lora.matrices(index) for index in range(batch)]
         make_baseline = _Gathered if tokens == 1 else _Looped
         self._baseline = make_baseline(self._lora.site, matrices)
-        self._flush = torch.ones(_FLUSH_BYTES // 4)
 
-    def measure(self, runs: int) -> tuple[float, float]:
+    def measure(self, runs: int) -> list[float]:
         """Milliseconds per call, ours and torch's."""
-        seconds: tuple[list[float], list[float]] = ([], [])
-        for run in range(-2, runs):
-            for call, times in zip((self._ours, self._torch), seconds, strict=True):
-                self._flush.sum()
-                elapsed = _time(partial(call, self._y))
-                if run >= 0:
-                    times.append(elapsed)
-        ours, torchs = (1000 * statistics.median(times) for times in seconds)
-        return ours, torchs
+        return median_milliseconds(
+            [partial(self._ours, self._y), partial(self._torch, self._y)], runs
+        )
 
     def check(self) -> None:
         """Both compute the same."""
@@ -154,18 +145,6 @@ def _padded(matrix: torch.Tensor, rank: int) -> torch.Tensor:
     return torch.nn.functional.pad(matrix, (0, 0, 0, rank - matrix.shape[0]))
 
 
-def _time(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def _read_bandwidth(runs: int = 15) -> float:
-    """GB/s that reading memory gives with the threads in use: the best sum over 256 MB."""
-    block = torch.ones(64 << 20)
-    return block.nbytes / min(_time(block.sum) for _ in range(runs)) / 1e9
-
-
 def _measure_all(kernels: CpuKernels, runs: int) -> list[Figure]:
     figures = []
     settings = [(f"decode {batch}", batch, 1) for batch in BATCHES]
@@ -176,7 +155,8 @@ def _measure_all(kernels: CpuKernels, runs: int) -> list[Figure]:
                 case = Case(site, ranks, batch, tokens, kernels)
                 case.check()
                 few = runs if tokens == 1 else max(3, runs // 10)
-                figures.append(Figure(what, site, name, *case.measure(few), case.bytes))
+                ours, torchs = case.measure(few)
+                figures.append(Figure(what, site, name, ours, torchs, case.bytes))
     return figures
 
 
@@ -191,7 +171,7 @@ def main(
     if threads:
         torch.set_num_threads(threads)
     kernels = CpuKernels(getattr(torch, dtype.value), isa or supported_isas(dtype.value)[-1].name)
-    bandwidth = _read_bandwidth()
+    bandwidth = read_bandwidth()
     figures = _measure_all(kernels, runs)
     setting = {
         "dtype": dtype.value,

@@ -4,7 +4,7 @@
 // a row's result does not depend on the batch. oneDNN and MKL promise no such thing.
 #include "common.h"
 
-enum { PANEL = 32, GROUP_ROWS = 96 };
+enum { PANEL = 32, GROUP = 8 };
 
 // The sums of ROWS rows and VECS vectors of columns are what fits in the registers.
 #if defined(__AVX512F__)
@@ -26,45 +26,60 @@ typedef vec steps;
 INLINE void multiply_add(vec *sum, step x, const steps *w) { *sum += x * *w; }
 #endif
 
-// One call; `weights` is [out / PANEL, in / STEP, PANEL, STEP], padded with zeros.
+// One call; `weights` is [out / PANEL, num_steps, PANEL, STEP], padded with zeros. A block of x,
+// rows [row, row + n), is copied to packed_x + row * num_steps * STEP as [num_steps, n, STEP]: rows a
+// multiple of 4 KB apart would all want the same few lines of the first cache.
 typedef struct {
     const scalar *weights, *bias;
-    int64_t in_features, out_features;
-    scalar *y;
+    int64_t in_features, out_features, num_steps;
+    scalar *y, *packed_x;
     const scalar *x;
     int64_t x_stride, num_rows;
 } Gemm;
 
-INLINE step load_step(const scalar *x, int num_valid) {
-    step value;
-    scalar valid[STEP] = {0};
-    memcpy(valid, x, num_valid * sizeof *x);
-    memcpy(&value, valid, sizeof value);
-    return value;
+typedef struct {
+    int64_t row;
+    int num_rows;
+} Block;
+
+// Blocks have at most ROWS rows, and about the same number of them.
+static Block block_of(const Gemm *gemm, int64_t block, int64_t num_blocks) {
+    int64_t row = gemm->num_rows * block / num_blocks;
+    return (Block){row, gemm->num_rows * (block + 1) / num_blocks - row};
 }
 
-INLINE void multiply_step(vec (*sums)[VECS], const Gemm *gemm, const scalar *x,
-                          const scalar *weights, int num_valid, int rows) {
+DISPATCHED static void pack_block(const Gemm *gemm, Block block) {
+    scalar *packed = gemm->packed_x + block.row * gemm->num_steps * STEP;
+    for (int row = 0; row < block.num_rows; row++) {
+        const scalar *x = gemm->x + (block.row + row) * gemm->x_stride;
+        scalar *to = packed + row * STEP;
+        int64_t step_stride = block.num_rows * STEP;
+        for (int64_t k = 0; k < gemm->in_features; k++)
+            to[k / STEP * step_stride + k % STEP] = x[k];
+        for (int64_t k = gemm->in_features; k < gemm->num_steps * STEP; k++)
+            to[k / STEP * step_stride + k % STEP] = 0;
+    }
+}
+
+INLINE void multiply_step(vec (*sums)[VECS], const scalar *x, const scalar *weights, int rows) {
     steps w[VECS];
-    memcpy(w, weights, sizeof w);
+#pragma GCC unroll 2
+    for (int v = 0; v < VECS; v++) memcpy(&w[v], weights + v * LANES * STEP, sizeof w[v]);
 #pragma GCC unroll 12
     for (int row = 0; row < rows; row++) {
-        step value = load_step(x + row * gemm->x_stride, num_valid);
+        step value;
+        memcpy(&value, x + row * STEP, sizeof value);
 #pragma GCC unroll 2
         for (int v = 0; v < VECS; v++) multiply_add(&sums[row][v], value, &w[v]);
     }
 }
 
-// totals = x W^T for some rows, at most ROWS, and VECS vectors of columns.
-INLINE void multiply_block(vec (*totals)[VECS], const Gemm *gemm, const scalar *x,
-                           const scalar *weights, int rows) {
+// totals = x W^T for a block of `rows` rows, at most ROWS, and VECS vectors of columns.
+INLINE void multiply_block(vec (*totals)[VECS], const scalar *x, const scalar *weights,
+                           int64_t num_steps, int rows) {
     vec sums[ROWS][VECS] = {0};
-    int64_t whole = gemm->in_features / STEP;
-    int rest = gemm->in_features % STEP;
-    for (int64_t k = 0; k < whole; k++)
-        multiply_step(sums, gemm, x + k * STEP, weights + k * STEP * PANEL, STEP, rows);
-    if (rest)
-        multiply_step(sums, gemm, x + whole * STEP, weights + whole * STEP * PANEL, rest, rows);
+    for (int64_t k = 0; k < num_steps; k++)
+        multiply_step(sums, x + k * rows * STEP, weights + k * STEP * PANEL, rows);
 #pragma GCC unroll 12
     for (int row = 0; row < rows; row++)
 #pragma GCC unroll 2
@@ -81,48 +96,52 @@ INLINE void finish_row(const Gemm *gemm, const vec *totals, int64_t row, int64_t
         y[i] = store(values[i] + (gemm->bias ? load(gemm->bias[column + i]) : 0));
 }
 
-#define BLOCK(rows)                                                                      \
-    case rows:                                                                           \
-        multiply_block(totals, gemm, x, weights, rows < ROWS ? rows : ROWS);             \
+#define CASE(rows)                                                                         \
+    case rows:                                                                             \
+        multiply_block(totals, x, weights, gemm->num_steps, rows < ROWS ? rows : ROWS);    \
         break;
 
-DISPATCHED static void multiply_rows(const Gemm *gemm, int64_t row, int64_t column, int rows) {
+DISPATCHED static void multiply_columns(const Gemm *gemm, Block block, int64_t column) {
     vec totals[ROWS][VECS];
-    int64_t num_steps = (gemm->in_features + STEP - 1) / STEP;
-    const scalar *x = gemm->x + row * gemm->x_stride;
-    const scalar *weights = gemm->weights + (column / PANEL * num_steps * PANEL + column % PANEL) * STEP;
-    switch (rows) {
-        BLOCK(1) BLOCK(2) BLOCK(3) BLOCK(4)
+    const scalar *x = gemm->packed_x + block.row * gemm->num_steps * STEP;
+    const scalar *weights =
+        gemm->weights + (column / PANEL * gemm->num_steps * PANEL + column % PANEL) * STEP;
+    switch (block.num_rows) {
+        CASE(1) CASE(2) CASE(3) CASE(4)
 #if defined(__AVX2__)
-        BLOCK(5) BLOCK(6)
+        CASE(5) CASE(6)
 #endif
 #if defined(__AVX512F__)
-        BLOCK(7) BLOCK(8) BLOCK(9) BLOCK(10) BLOCK(11) BLOCK(12)
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #endif
     }
-    for (int i = 0; i < rows; i++) finish_row(gemm, totals[i], row + i, column);
+    for (int i = 0; i < block.num_rows; i++) finish_row(gemm, totals[i], block.row + i, column);
 }
 
-// A group of rows, which stays in the cache with the panel, in blocks of about the same size.
-static void multiply_panel(const Gemm *gemm, int64_t begin, int64_t panel) {
-    int64_t left = gemm->num_rows - begin;
-    int num_rows = left < GROUP_ROWS ? left : GROUP_ROWS;
-    int64_t end_column = (panel + 1) * PANEL;
-    int64_t last = end_column < gemm->out_features ? end_column : gemm->out_features;
-    int num_blocks = (num_rows + ROWS - 1) / ROWS;
-    for (int block = 0; block < num_blocks; block++) {
-        int row = num_rows * block / num_blocks, end = num_rows * (block + 1) / num_blocks;
-        for (int64_t column = panel * PANEL; column < last; column += VECS * LANES)
-            multiply_rows(gemm, begin + row, column, end - row);
-    }
+static void multiply_panel(const Gemm *gemm, Block block, int64_t panel) {
+    int64_t end = (panel + 1) * PANEL;
+    if (end > gemm->out_features) end = gemm->out_features;
+    for (int64_t column = panel * PANEL; column < end; column += VECS * LANES)
+        multiply_columns(gemm, block, column);
 }
 
+// Blocks go in groups, which stay in a cache while one panel after the other meets them.
 EXPORT void gemm(const scalar *weights, const scalar *bias, int64_t in_features,
-                 int64_t out_features, scalar *y, const scalar *x, int64_t x_stride,
-                 int64_t num_rows, int32_t in_parallel) {
-    Gemm call = {weights, bias, in_features, out_features, y, x, x_stride, num_rows};
-    int64_t num_panels = (out_features + PANEL - 1) / PANEL;
-#pragma omp parallel for collapse(2) if (in_parallel)
-    for (int64_t begin = 0; begin < num_rows; begin += GROUP_ROWS)
-        for (int64_t panel = 0; panel < num_panels; panel++) multiply_panel(&call, begin, panel);
+                 int64_t out_features, scalar *y, scalar *packed_x, const scalar *x,
+                 int64_t x_stride, int64_t num_rows, int32_t in_parallel) {
+    int64_t num_steps = (in_features + STEP - 1) / STEP;
+    int64_t num_panels = (out_features + PANEL - 1) / PANEL, num_blocks = (num_rows + ROWS - 1) / ROWS;
+    Gemm call = {weights, bias,     in_features, out_features, num_steps,
+                 y,       packed_x, x,           x_stride,     num_rows};
+#pragma omp parallel if (in_parallel)
+    {
+#pragma omp for
+        for (int64_t block = 0; block < num_blocks; block++)
+            pack_block(&call, block_of(&call, block, num_blocks));
+#pragma omp for collapse(2)
+        for (int64_t group = 0; group < num_blocks; group += GROUP)
+            for (int64_t panel = 0; panel < num_panels; panel++)
+                for (int64_t block = group; block < num_blocks && block < group + GROUP; block++)
+                    multiply_panel(&call, block_of(&call, block, num_blocks), panel);
+    }
 }

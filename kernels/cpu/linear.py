@@ -43,9 +43,10 @@ class PackedLinear:
         assert x.dtype == self._packed.dtype
         x = x if x.stride(1) == 1 else x.contiguous()
         y = x.new_empty(num_rows, self._out_features)
+        packed_x = x.new_empty(num_rows, self._packed.shape[1] * self._packed.shape[3])
         self._gemm(
-            *(*self._arguments, y.data_ptr(), x.data_ptr(), x.stride(0), num_rows),
-            work >= _PARALLEL_WORK,
+            *(*self._arguments, y.data_ptr(), packed_x.data_ptr(), x.data_ptr()),
+            *(x.stride(0), num_rows, work >= _PARALLEL_WORK),
         )
         return y
 

@@ -36,7 +36,7 @@ class _Cache(ctypes.Structure):
 
 
 _SIGNATURES = {
-    "gemm": [_POINTER, _POINTER, _LONG, _LONG, _POINTER, _POINTER, _LONG, _LONG, _INT],
+    "gemm": [*(_POINTER, _POINTER, _LONG, _LONG), *(_POINTER,) * 3, _LONG, _LONG, _INT],
     "rms_norm": [_POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT],
     "layer_norm": [*(_POINTER,) * 5, _INT, _INT, _FLOAT],
     "silu_mul": [_POINTER, _POINTER, _INT, _INT],
@@ -63,11 +63,10 @@ class CpuKernels:
         Raises CompilerMissingError where the library cannot be built.
         """
         library = load_library(str(dtype).removeprefix("torch."), isa)
-        self.isa = isa
         for name, argtypes in _SIGNATURES.items():
             function = getattr(library, name)
             function.argtypes, function.restype = argtypes, None
-        self.dtype, self._library = dtype, library
+        self.dtype, self.isa, self.library = dtype, isa, library
         self._uses_onednn = dtype == torch.bfloat16 and isa is None and has_amx()
         self._prepared: _PreparedPlan | None = None
 
@@ -76,7 +75,7 @@ class CpuKernels:
     ) -> PackedLinear | OneDnnLinear:
         if self._uses_onednn:
             return OneDnnLinear(weight, bias)
-        return PackedLinear(self._library, weight, bias)
+        return PackedLinear(self.library, weight, bias)
 
     def make_tied_embedding(
         self, weight: torch.Tensor, bias: torch.Tensor | None
@@ -84,7 +83,7 @@ class CpuKernels:
         # No rows can be read from oneDNN's form, which gains nothing for a last layer's few tokens.
         if self._uses_onednn:
             return PlainLinear(weight, bias)
-        return PackedLinear(self._library, weight, bias)
+        return PackedLinear(self.library, weight, bias)
 
     def rms_norm(
         self,
@@ -95,7 +94,7 @@ class CpuKernels:
     ) -> torch.Tensor:
         out = torch.empty_like(x)
         where = None if residual is None else residual.data_ptr()
-        self._library.rms_norm(
+        self.library.rms_norm(
             out.data_ptr(), x.data_ptr(), where, weight.data_ptr(), *x.shape, epsilon
         )
         return out
@@ -110,7 +109,7 @@ class CpuKernels:
     ) -> torch.Tensor:
         out = torch.empty_like(x)
         where = None if residual is None else residual.data_ptr()
-        self._library.layer_norm(
+        self.library.layer_norm(
             *(out.data_ptr(), x.data_ptr(), where, weight.data_ptr(), bias.data_ptr()),
             *(*x.shape, epsilon),
         )
@@ -119,12 +118,12 @@ class CpuKernels:
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:
         num_rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         out = gate_up.new_empty(num_rows, width)
-        self._library.silu_mul(out.data_ptr(), gate_up.data_ptr(), num_rows, width)
+        self.library.silu_mul(out.data_ptr(), gate_up.data_ptr(), num_rows, width)
         return out
 
     def gelu_tanh(self, x: torch.Tensor) -> torch.Tensor:
         out = torch.empty_like(x)
-        self._library.gelu_tanh(out.data_ptr(), x.data_ptr(), *x.shape)
+        self.library.gelu_tanh(out.data_ptr(), x.data_ptr(), *x.shape)
         return out
 
     def rope_and_cache(
@@ -142,7 +141,7 @@ class CpuKernels:
         norms: tuple[int | None, int | None, float] = (None, None, 0.0)
         if head_norm is not None:
             norms = (head_norm.query.data_ptr(), head_norm.key.data_ptr(), head_norm.epsilon)
-        self._library.rope_and_cache(
+        self.library.rope_and_cache(
             *(ctypes.byref(cache), qkv.data_ptr(), qkv.stride(0)),
             *(rotary.data_ptr(), rotary.shape[1], *norms),
         )
@@ -159,7 +158,7 @@ class CpuKernels:
         out = queries.new_empty(queries.shape)
         cache = _cache(arena, layout, layer, batch, queries.shape[1] // layout.head_dim)
         max_tokens = batch.block_tables.shape[1] * layout.block_tokens
-        self._library.attention(
+        self.library.attention(
             ctypes.byref(cache),
             out.data_ptr(),
             queries.data_ptr(),
@@ -184,7 +183,7 @@ class CpuKernels:
             prepared = self._prepared = _PreparedPlan(plan, arena)
         num_slices = len(site.slices)
         work = prepared.num_elements * (site.in_features + site.widest_slice) * num_slices
-        self._library.lora_apply(
+        self.library.lora_apply(
             *(prepared.address, site.table.data_ptr(), num_slices),
             *(site.in_features, site.widest_slice, layer),
             *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0)),
