@@ -19,6 +19,33 @@ def _leads(token, position, positions, sequence, TILE_TOKENS: tl.constexpr):
 
 
 @triton.jit
+def _follow(mine, row_position, member, num_tokens, where, positions, sequence):
+    """Which rows, of those that may, belong to tokens that follow the leader."""
+    member &= mine < num_tokens
+    member &= tl.load(sequence + mine, mask=member, other=-1) == where
+    return member & (tl.load(positions + mine, mask=member, other=-1) == row_position)
+
+
+@triton.jit
+def _keys_and_values(keys, values, page_elems, table, key_position, written, d,
+                     HEAD_DIM: tl.constexpr, BLOCK_TOKENS: tl.constexpr):  # fmt: skip
+    """[DIM_BLOCK, LANES] keys and [LANES, DIM_BLOCK] values of the positions that are `written`."""
+    page = tl.load(table + key_position // BLOCK_TOKENS, mask=written, other=0).to(tl.int64)
+    slot, in_head = key_position % BLOCK_TOKENS, d < HEAD_DIM
+    key = tl.load(
+        keys + (page * page_elems + slot)[None, :] + d[:, None] * BLOCK_TOKENS,
+        mask=in_head[:, None] & written[None, :],
+        other=0.0,
+    )
+    value = tl.load(
+        values + (page * page_elems + slot * HEAD_DIM)[:, None] + d[None, :],
+        mask=written[:, None] & in_head[None, :],
+        other=0.0,
+    )
+    return key, value
+
+
+@triton.jit
 def attention(
     out,
     queries,
@@ -60,9 +87,7 @@ def attention(
     where = tl.load(sequence + token)
     row_position = position + row // GROUP
     member = row_position < (position // TILE_TOKENS + 1) * TILE_TOKENS
-    member &= mine < num_tokens
-    member &= tl.load(sequence + mine, mask=member, other=-1) == where
-    member &= tl.load(positions + mine, mask=member, other=-1) == row_position
+    member = _follow(mine, row_position, member, num_tokens, where, positions, sequence)
     row_queries = queries + mine[:, None].to(tl.int64) * query_stride
     query = tl.load(row_queries + head[:, None] * HEAD_DIM + d[None, :],
                     mask=member[:, None] & in_head[None, :], other=0.0)  # fmt: skip
@@ -78,13 +103,8 @@ def attention(
     for start in range(begin // LANES * LANES, end, LANES):
         key_position = start + lane
         written = (key_position >= begin) & (key_position < end)
-        page = tl.load(table + key_position // BLOCK_TOKENS, mask=written, other=0).to(tl.int64)
-        slot = key_position % BLOCK_TOKENS
-        key = tl.load(
-            keys + (page * page_elems + slot)[None, :] + d[:, None] * BLOCK_TOKENS,
-            mask=in_head[:, None] & written[None, :],
-            other=0.0,
-        )
+        key, value = _keys_and_values(keys, values, page_elems, table, key_position, written, d,
+                                      HEAD_DIM, BLOCK_TOKENS)  # fmt: skip
         scores = tl.dot(query, key, input_precision="ieee") * scale
         seen = (key_position[None, :] <= row_position[:, None]) & (
             key_position[None, :] >= oldest[:, None]
@@ -93,11 +113,6 @@ def attention(
         new_highest = tl.maximum(highest, tl.max(scores, axis=1))
         rescale = tl.exp(highest - new_highest)
         weights = tl.where(seen, tl.exp(scores - new_highest[:, None]), 0.0)
-        value = tl.load(
-            values + (page * page_elems + slot * HEAD_DIM)[:, None] + d[None, :],
-            mask=written[:, None] & in_head[None, :],
-            other=0.0,
-        )
         mixed = mixed * rescale[:, None] + tl.dot(
             weights.to(value.dtype), value, input_precision="ieee"
         )
