@@ -10,6 +10,7 @@ missing compiler is an error; with --if-possible it is said, and no error.
 
 import argparse
 import ctypes
+import functools
 import hashlib
 import logging
 import os
@@ -114,7 +115,12 @@ def _cache_directory() -> Path:
             return directory
     except OSError as error:
         logger.warning("cannot keep compiled kernels: %s", error)
-    # Private, so that nobody else can put a library there; compiled again at each start.
+    return _private_directory()
+
+
+@functools.cache
+def _private_directory() -> Path:
+    """This process's own, so that nobody else can put a library there: it compiles at each start."""
     return Path(tempfile.mkdtemp(prefix="lorikeet-kernels-"))
 
 
