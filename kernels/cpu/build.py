@@ -120,7 +120,7 @@ def _cache_directory() -> Path:
 
 @functools.cache
 def _private_directory() -> Path:
-    """This process's own, so that nobody else can put a library there: it compiles at each start."""
+    """This process's own, so that nobody else can put a library there."""
     return Path(tempfile.mkdtemp(prefix="lorikeet-kernels-"))
 
 
