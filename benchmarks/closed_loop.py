@@ -41,6 +41,7 @@ def load_all(engine: Engine, paths: Iterable[tuple[str, str]]) -> None:
         engine.handle(Load(number, digest, path))
         while not engine.is_idle:
             engine.step()
+            time.sleep(0.001)  # the loader is another thread, and needs the interpreter
 
 
 def run_closed_loop(engine: Engine, digests: Iterable[str], shape: Shape) -> Throughput:
