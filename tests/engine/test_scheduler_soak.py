@@ -65,6 +65,7 @@ class Traffic:
             ended_list.clear()
 
 
+@pytest.mark.timeout(1800)
 def test_no_request_is_lost_or_starves() -> None:
     limits = Limits(num_pages=48, max_num_seqs=8, budget=128, host_bytes=30)
     simulation = Simulation(limits)
@@ -92,6 +93,7 @@ def test_no_request_is_lost_or_starves() -> None:
     assert simulation.blocks.num_prefix_hits > 0
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("num_pages", [200, 40], ids=["roomy", "preempting"])
 def test_the_gap_between_busy_tenants_is_bounded(num_pages: int) -> None:
     """VTC's theorem: 2 x max(longest prompt, what a full batch can be served), by weight."""
