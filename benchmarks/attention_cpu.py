@@ -7,7 +7,6 @@ however its prompt is cut.
 """
 
 import json
-from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
@@ -17,19 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.interleaved import median_milliseconds
+from benchmarks.interleaved import DType, median_milliseconds
 from kernels.cpu.ops import CpuKernels
 from kernels.layouts import KvLayout, TokenBatch
 
 HEADS = {"llama-3-8b": (32, 8, 128), "tinyllama": (32, 4, 64)}  # query heads, KV heads, head_dim
 STEPS = {"prefill 512": (0, 512), "chunk of 256 at 1024": (1024, 256), "decode at 1024": (1024, 1)}
-
-
-class DType(StrEnum):
-    """What is computed in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 def main(

@@ -6,7 +6,6 @@ Ours gives a row the same result in any batch; the others do not.
 """
 
 import json
-from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
@@ -15,20 +14,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.interleaved import median_milliseconds, read_bandwidth
+from benchmarks.interleaved import DType, median_milliseconds, read_bandwidth
 from kernels.cpu.linear import OneDnnLinear, PackedLinear
 from kernels.cpu.ops import CpuKernels
 from kernels.linear import PlainLinear
 
 SHAPES = {"qkv": (2048, 2560), "gate_up": (2048, 11264), "down": (5632, 2048)}  # in, out
 NUM_ROWS = (1, 8, 16, 64, 256)
-
-
-class DType(StrEnum):
-    """What is computed in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 def main(

@@ -3,10 +3,18 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 import torch
 
 _FLUSH_BYTES = 128 << 20  # more than the caches hold
+
+
+class DType(StrEnum):
+    """What is computed in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 def clock() -> float:

@@ -11,7 +11,6 @@ Both sides alternate in one process; figures are medians.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from functools import partial
 from typing import Annotated
 
@@ -20,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.interleaved import median_milliseconds, read_bandwidth
+from benchmarks.interleaved import DType, median_milliseconds, read_bandwidth
 from benchmarks.lora_arena import LoraArena
 from kernels.cpu.build import supported_isas
 from kernels.cpu.ops import CpuKernels
@@ -36,13 +35,6 @@ SITES = {
 RANKS = {"16": (16,), "8-64": (8, 16, 32, 64)}
 BATCHES = (1, 8, 16)
 PREFILL = (8, 237)
-
-
-class DType(StrEnum):
-    """What is computed in."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 @dataclass(frozen=True)
