@@ -2,12 +2,13 @@
 
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from inference_service.engine.background import background_executor
 from inference_service.engine.page_copier import PageCopier
 from inference_service.engine.page_image import PageImage, pack
 from inference_service.engine.peft_adapter import AdapterInvalidError, read_adapter
@@ -37,10 +38,7 @@ class AdapterLoader:
     ) -> None:
         self._spec, self._page_elems, self._dtype = spec, page_elems, dtype
         self._max_rank, self._copier = max_rank, copier
-        # One thread for torch too: the others belong to the step that runs meanwhile.
-        self._executor = ThreadPoolExecutor(
-            1, "adapter-loader", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._executor = background_executor("adapter-loader")
         self._loading: dict[str, Future[LoadedImage]] = {}
 
     @property

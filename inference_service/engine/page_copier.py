@@ -16,11 +16,13 @@ What holds, on a GPU as on a CPU:
 """
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+
+from inference_service.engine.background import background_executor
 
 # Handing a smaller copy to a thread takes longer than making it: half a millisecond of memcpy.
 _INLINE_BYTES = 4 << 20
@@ -65,10 +67,7 @@ class HostPageCopier:
 
     def __init__(self, arena: torch.Tensor) -> None:
         self._arena = arena
-        # One thread for torch too: the others belong to the step that runs meanwhile.
-        self._executor = ThreadPoolExecutor(
-            1, "page-copier", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._executor = background_executor("page-copier")
 
     def stage(self, pages: torch.Tensor) -> torch.Tensor:
         return pages

@@ -36,7 +36,8 @@ class Checkpoint:
             raise UnsupportedModelError(f"{name} is {list(tensor.shape)}, not {list(shape)}")
         if tensor.dtype not in _DTYPES:
             raise UnsupportedModelError(f"{name} is {tensor.dtype}: quantized weights are not read")
-        return tensor.to(self._dtype)
+        # On a CPU it is a view of the file, and would keep all of it mapped.
+        return tensor.to(self._dtype, copy=tensor.device.type == "cpu")
 
 
 def _shard_paths(model_path: Path) -> list[Path]:
