@@ -90,6 +90,7 @@ class Simulation:
         self._computed: dict[int, int] = {}
         self.pool = PagePool(limits.num_pages)
         self.idle, costs = EvictionQueue(), RebuildCosts()
+        self.costs = costs
         self.prefixes = PrefixCache(self.pool, self.idle, costs)
         keys = PrefixKeys(b"salt", "base", BLOCK_TOKENS)
         self.blocks = BlockManager(self.pool, BLOCK_TOKENS, self.prefixes, keys)

@@ -13,12 +13,14 @@ from inference_service.engine.request import (
     Abort,
     Load,
     Loaded,
+    Pin,
     Refused,
     Reply,
     SamplingOptions,
     Submit,
     Unload,
     Unloaded,
+    Unpin,
 )
 from tests.checkpoints import scale_adapter, write_adapter
 from tests.engine.driver import Result, answer, run_to_end, stats_of
@@ -119,6 +121,34 @@ def test_unload_refuses_while_in_use(model_path: Path, adapter_paths: dict[str, 
     assert refused.reason == "ADAPTER_IN_USE"
     run_to_end(engine, [])
     assert isinstance(engine.handle(Unload(6, "r3"))[0], Unloaded)
+
+
+def test_pins_hold_until_they_are_taken_back(
+    model_path: Path, adapter_paths: dict[str, Path]
+) -> None:
+    engine = make_engine(model_path, 60)
+    load(engine, "r3", adapter_paths["r3"])
+    (pinned,) = engine.handle(Pin(1, "r3"))
+    assert isinstance(pinned, Loaded)
+    assert pinned.adapter.pinned
+    refused = engine.handle(Unload(2, "r3"))[0]
+    assert isinstance(refused, Refused)
+    assert "unpin" in refused.message
+    run_to_end(engine, submits(8, length=100))
+    assert stats_of(engine).adapters[0].tier == "device"
+    assert isinstance(engine.handle(Unpin(3, "r3"))[0], Loaded)
+    assert isinstance(engine.handle(Unload(4, "r3"))[0], Unloaded)
+
+
+def test_pins_leave_room_for_the_largest_request(
+    model_path: Path, adapter_paths: dict[str, Path]
+) -> None:
+    engine = make_engine(model_path, 17)  # of which the longest request takes 16
+    load(engine, "r1", adapter_paths["r1"])
+    (refused,) = engine.handle(Pin(1, "r1"))
+    assert isinstance(refused, Refused)
+    assert refused.reason == "OUT_OF_PAGES"
+    assert not stats_of(engine).adapters[0].pinned
 
 
 def test_an_unknown_adapter_is_refused_not_ignored(model_path: Path) -> None:
