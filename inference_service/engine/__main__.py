@@ -14,6 +14,10 @@ from inference_service.engine.loop import run_engine
 from inference_service.engine.request import Command, Reply
 from inference_service.models.spec import UnsupportedModelError
 
+# A step lets go of the interpreter in every kernel. A thread that loads an adapter takes it then
+# and keeps it for this long: with Python's own 5 ms, many times in a step.
+_SWITCH_SECONDS = 0.0001
+
 
 class _ParentGoneError(Exception):
     """Nobody is left to serve."""
@@ -49,6 +53,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
     # Ctrl-C reaches the whole process group; the parent stops the engine after its streams.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     channel = _Channel(endpoint, parent)
     try:
         engine = Engine(msgspec.json.decode(config, type=EngineConfig))
