@@ -77,29 +77,24 @@ def unload(
         )
 
 
-TenantOption = Annotated[str, typer.Option(help="Whose adapter, where the name does not say.")]
-
-
 def pin(
     context: typer.Context,
     adapter: Annotated[str, typer.Argument(help="The adapter to keep in memory.")],
-    tenant: TenantOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Keeps an adapter in memory until it is unpinned. For administrators."""
-    with Settings.of(context).client() as client:
-        _show([client.pin(adapter, tenant=tenant)], as_json)
+    with Settings.of(context).client(as_administrator=True) as client:
+        _show([client.pin(adapter)], as_json)
 
 
 def unpin(
     context: typer.Context,
     adapter: Annotated[str, typer.Argument(help="The adapter that may be evicted again.")],
-    tenant: TenantOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Lets a pinned adapter leave memory again. For administrators."""
-    with Settings.of(context).client() as client:
-        _show([client.unpin(adapter, tenant=tenant)], as_json)
+    with Settings.of(context).client(as_administrator=True) as client:
+        _show([client.unpin(adapter)], as_json)
 
 
 def info(context: typer.Context, as_json: JsonOption = False) -> None:

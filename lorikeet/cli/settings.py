@@ -48,14 +48,15 @@ class Settings:
         key = _required(key, "API key", "--api-key", "LORIKEET_API_KEY")
         return AdminClient(address, key, insecure=self.insecure)
 
-    def client(self) -> Client:
+    def client(self, *, as_administrator: bool = False) -> Client:
         """An inference client, by default as the tenant of the running stack.
 
-        With a tenant whose key the running stack does not keep, the administrator acts for it.
+        If asked to, or with a tenant whose key the running stack does not keep, the administrator
+        acts for the tenant.
         """
         key, tenant = self.api_key, self.tenant
         if not key and self.state:
-            key = self.state.tenant_keys.get(tenant, "")
+            key = "" if as_administrator else self.state.tenant_keys.get(tenant, "")
             key, tenant = (key, "") if key else (self.state.admin_key, tenant)
         address = _required(
             self.inference, "inference address", "--inference", "LORIKEET_INFERENCE"

@@ -137,11 +137,10 @@ def test_logprobs_are_a_table(serving: FakeServer) -> None:
 
 
 def test_pinned_adapters_are_marked(serving: FakeServer) -> None:
-    tenant = ("--tenant", "tenants/acme")
-    assert "acme/math@1" in run("pin", "math", *tenant).stdout
-    assert "device, pinned" in run("pin", "math", *tenant).stdout
-    assert "pinned" not in run("unpin", "math", *tenant).stdout
-    assert json.loads(run("pin", "math", *tenant, "--json").stdout)[0]["pinned"] is True
+    assert "math@1" in run("pin", "math").stdout
+    assert "device, pinned" in run("pin", "math").stdout
+    assert "pinned" not in run("unpin", "math").stdout
+    assert json.loads(run("pin", "math", "--json").stdout)[0]["pinned"] is True
 
 
 def test_a_bias_that_is_none_is_named(serving: FakeServer) -> None:
