@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from inference_service.engine.engine import Engine
 from inference_service.engine.request import (
-    EngineStats,
-    GetStats,
     Load,
     SamplingOptions,
     StepOutput,
@@ -66,12 +64,6 @@ def run_closed_loop(engine: Engine, digests: Iterable[str], shape: Shape) -> Thr
                     del running[output.request_id]
     seconds = time.perf_counter() - began
     return Throughput(num_tokens / seconds, num_adapters / num_batches)
-
-
-def stats_of(engine: Engine) -> EngineStats:
-    (stats,) = engine.handle(GetStats(0))
-    assert isinstance(stats, EngineStats)
-    return stats
 
 
 def _next(digests: Iterator[str], count: int, shape: Shape) -> Iterator[Submit]:

@@ -85,10 +85,6 @@ class AdapterManager:
                 self._refusals[digest] = Refusal("OUT_OF_PAGES", f"adapter {digest} {message}")
         return news
 
-    def trim_host(self, awaited: Collection[str]) -> None:
-        """Keeps host memory within its budget, but for the adapters that requests wait for."""
-        self.host.trim(awaited)
-
     def prepare(
         self, digest: str, awaited: Collection[str], spared: Collection[str] = ()
     ) -> Readiness:

@@ -23,8 +23,6 @@ class BlockManager:
         self._block_tokens = block_tokens
         self._pages: dict[int, list[int]] = {}
         self._num_sealed: dict[int, int] = {}
-        self.num_prefix_queries = 0  # tokens looked for in the prefix cache, and found there
-        self.num_prefix_hits = 0
 
     def num_pages(self, num_tokens: int) -> int:
         return -(-num_tokens // self._block_tokens)
@@ -46,8 +44,6 @@ class BlockManager:
             self._prefixes.acquire(block)
         self._pages[sequence.request_id] = [block.page for block in blocks]
         self._num_sealed[sequence.request_id] = len(blocks)
-        self.num_prefix_queries += sequence.num_tokens
-        self.num_prefix_hits += len(blocks) * self._block_tokens
         return len(blocks) * self._block_tokens
 
     def extend(self, request_id: int, num_tokens: int) -> None:

@@ -99,9 +99,11 @@ class Engine:
         """Runs one batch, if there is one."""
         news = self._memory.adapters.collect()
         replies = self._calls.answer()
-        outputs = [refused(s, refusal) for s, refusal in self._scheduler.refuse_waiting(news)]
+        outputs = [
+            refused(s.request_id, refusal) for s, refusal in self._scheduler.refuse_waiting(news)
+        ]
         chunks = self._scheduler.schedule()
-        self._memory.adapters.trim_host(self._calls.awaited)
+        self._memory.host.trim(self._calls.awaited)
         if chunks:
             began = time.perf_counter()
             outputs += self._steps.run(chunks)
@@ -118,20 +120,19 @@ class Engine:
         self._memory.check_integrity()
 
     def _submit(self, submit: Submit) -> list[Reply]:
-        sequence = Sequence.from_submit(submit)
-        refusal = self._why_not(submit, sequence)
+        refusal = self._why_not(submit)
         if refusal is not None:
-            return [StepOutput([refused(sequence, refusal)])]
-        self._scheduler.add(sequence)
+            return [StepOutput([refused(submit.request_id, refusal)])]
+        self._scheduler.add(Sequence.from_submit(submit))
         return []
 
-    def _why_not(self, submit: Submit, sequence: Sequence) -> Refusal | None:
+    def _why_not(self, submit: Submit) -> Refusal | None:
         digest = submit.adapter_digest
         if digest and not self._memory.adapters.knows(digest):
             return Refusal("ADAPTER_UNKNOWN", f"no adapter {digest} was loaded")
         if self._scheduler.has(submit.request_id):
             return Refusal("INVALID_REQUEST", f"request {submit.request_id} is running already")
-        never = self._scheduler.why_never(sequence)
+        never = self._scheduler.why_never(digest, submit.max_num_tokens)
         spec = self._runner.spec
         return never or why_invalid(submit, self._runner.max_model_len, spec.vocab_size)
 
@@ -143,6 +144,8 @@ class Engine:
             num_waiting=scheduler.num_waiting,
             num_steps=self.num_steps,
             num_preemptions=scheduler.num_preemptions,
+            num_prefix_hits=scheduler.num_prefix_hits,
+            num_prefix_queries=scheduler.num_prefix_queries,
             adapters=self._calls.residencies(),
         )
 

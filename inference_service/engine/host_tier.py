@@ -46,16 +46,13 @@ class HostTier:
     def num_awaited_bytes(self, awaited: Collection[str]) -> int:
         return sum(self._images[digest].num_bytes for digest in awaited if digest in self._images)
 
-    def trim(self, awaited: Collection[str]) -> list[str]:
-        """Drops images until the limits hold, but none that is awaited; returns their digests."""
-        dropped = []
+    def trim(self, awaited: Collection[str]) -> None:
+        """Drops images until the limits hold, but none that is awaited."""
         for digest in tuple(self._images):
             if not self._is_over():
                 break
             if digest not in awaited:
                 self.take(digest)
-                dropped.append(digest)
-        return dropped
 
     def _is_over(self) -> bool:
         too_many = bool(self._max_images) and len(self._images) > self._max_images

@@ -74,6 +74,8 @@ class EngineMemory:
         num_waiting: int,
         num_steps: int,
         num_preemptions: int,
+        num_prefix_hits: int,
+        num_prefix_queries: int,
         adapters: list[AdapterResidency],
     ) -> EngineStats:
         return EngineStats(
@@ -92,8 +94,8 @@ class EngineMemory:
             num_preemptions=num_preemptions,
             num_adapter_loads=self.adapters.num_loads,
             num_adapter_evictions=self.arena.num_evictions,
-            num_prefix_hits=self.blocks.num_prefix_hits,
-            num_prefix_queries=self.blocks.num_prefix_queries,
+            num_prefix_hits=num_prefix_hits,
+            num_prefix_queries=num_prefix_queries,
             adapters=adapters,
             device_memory=read_device_memory(self._device),
         )

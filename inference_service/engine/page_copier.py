@@ -10,9 +10,9 @@ What holds, on a GPU as on a CPU:
 - A copy begins after all work queued on the current stream when `copy` was called: kernels of steps
   already launched read what was in those pages before. So pages may be freed while a step that
   reads them still runs, and be taken by a copy right away.
-- Work queued after `done()` was true, or after `wait_on_current_stream()`, sees the copied pages.
-- Pages must not be freed before their copy is done: nothing orders two copies, or a copy and a
-  later kernel, other than the two calls above.
+- Work queued after `done()` was true sees the copied pages.
+- Pages must not be freed before their copy is done: nothing else orders two copies, or a copy and
+  a later kernel.
 """
 
 from collections.abc import Iterator
@@ -33,9 +33,6 @@ class Copy(Protocol):
 
     def done(self) -> bool:
         """Whether the pages have arrived; never waits."""
-
-    def wait_on_current_stream(self) -> None:
-        """Makes later work of the current stream wait for the pages; the host does not wait."""
 
 
 class PageCopier(Protocol):
@@ -97,16 +94,10 @@ class _ThreadCopy:
         self.future.result()
         return True
 
-    def wait_on_current_stream(self) -> None:
-        self.future.result()
-
 
 class _FinishedCopy:
     def done(self) -> bool:
         return True
-
-    def wait_on_current_stream(self) -> None:
-        """Nothing to wait for."""
 
 
 class CudaPageCopier:
@@ -146,9 +137,6 @@ class _CudaCopy:
 
     def done(self) -> bool:
         return bool(self.arrived.query())  # type: ignore[no-untyped-call]
-
-    def wait_on_current_stream(self) -> None:
-        self.arrived.wait()
 
 
 def _copy_runs(arena: torch.Tensor, pages: torch.Tensor, page_ids: list[int]) -> None:

@@ -42,6 +42,11 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
     weight: float = 1.0
     priority: int = 0
 
+    @property
+    def max_num_tokens(self) -> int:
+        """What it can grow to. The last token is never computed, so its KV needs no room."""
+        return len(self.prompt_token_ids) + self.sampling.max_tokens - 1
+
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
     """Forget a request and free its pages; nothing more is sent for it."""
@@ -192,8 +197,8 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
 
     kv_pages are held by running requests, cached_pages keep prefixes that none of them uses.
     Counters run from the engine's start: preemptions, adapters read from disk, adapters evicted
-    from the arena, prompt tokens found in the prefix cache and looked for there. `device_memory`
-    is what the driver, or the operating system, sees.
+    from the arena, tokens of started requests found in the prefix cache and looked for there.
+    `device_memory` is what the driver, or the operating system, sees.
     """
 
     call_id: int

@@ -56,6 +56,8 @@ class Scheduler:
         self._waiting = FairQueue()
         self._running: dict[int, Sequence] = {}  # in order of admission
         self.num_preemptions = 0
+        self.num_prefix_queries = 0  # tokens of sequences that started, and those found cached
+        self.num_prefix_hits = 0
 
     @property
     def num_waiting(self) -> int:
@@ -100,19 +102,21 @@ class Scheduler:
         """Takes out the sequences of these adapters that can never run, and says why."""
         refused = []
         for sequence in [s for s in self._waiting if s.adapter_digest in digests]:
-            refusal = self.why_never(sequence)
+            refusal = self.why_never(sequence.adapter_digest, sequence.max_num_tokens)
             if refusal is not None:
                 self._waiting.remove(sequence)
                 refused.append((sequence, refusal))
         return refused
 
-    def why_never(self, sequence: Sequence) -> Refusal | None:
-        """What keeps a sequence from ever running, by what is known now."""
-        digest = sequence.adapter_digest
+    def why_never(self, digest: str, max_num_tokens: int) -> Refusal | None:
+        """What keeps a request from ever running, by what is known now.
+
+        `max_num_tokens`: what needs room for its KV in the end.
+        """
         refusal = self._adapters.refusal(digest) if digest else None
         if refusal is not None:
             return refusal
-        needed = self._blocks.num_pages(sequence.max_num_tokens) + self._adapters.num_pages(digest)
+        needed = self._blocks.num_pages(max_num_tokens) + self._adapters.num_pages(digest)
         available = self._memory.num_pages - self._adapters.cache.num_pinned_pages(besides=digest)
         if needed <= available:
             return None
@@ -205,6 +209,8 @@ class Scheduler:
             return False
         self._blocks.extend(sequence.request_id, length)
         sequence.start(num_cached)
+        self.num_prefix_queries += sequence.num_tokens
+        self.num_prefix_hits += num_cached
         self._waiting.remove(sequence)
         self._running[sequence.request_id] = sequence
         return True

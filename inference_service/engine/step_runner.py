@@ -109,12 +109,12 @@ class StepRunner:
         message = (
             "the model's output is infinite or not a number: the adapter's weights are too large"
         )
-        return refused(sequence, Refusal("OUTPUT_NOT_FINITE", message))
+        return refused(sequence.request_id, Refusal("OUTPUT_NOT_FINITE", message))
 
 
-def refused(sequence: Sequence, refusal: Refusal) -> TokenOutput:
-    """The last output of a sequence the engine cannot go on with."""
-    return TokenOutput(sequence.request_id, [], refusal=refusal.reason, error=refusal.message)
+def refused(request_id: int, refusal: Refusal) -> TokenOutput:
+    """The last output of a request the engine cannot go on with."""
+    return TokenOutput(request_id, [], refusal=refusal.reason, error=refusal.message)
 
 
 @torch.inference_mode()

@@ -47,4 +47,27 @@ def _sampling_problem(sampling: SamplingOptions, vocab_size: int) -> str | None:
         return f"min_tokens {sampling.min_tokens} is not in [0, max_tokens]"
     if not all(0 <= token_id < vocab_size for token_id in sampling.stop_token_ids):
         return f"stop_token_ids has ids outside [0, {vocab_size})"
+    return _edit_problem(sampling, vocab_size) or _logprobs_problem(sampling, vocab_size)
+
+
+def _edit_problem(sampling: SamplingOptions, vocab_size: int) -> str | None:
+    if not 0 <= sampling.min_p <= 1:
+        return f"min_p {sampling.min_p} is not in [0, 1]"
+    if not 0 < sampling.repetition_penalty < math.inf:
+        return f"repetition_penalty {sampling.repetition_penalty} is not a positive number"
+    for name in ("presence_penalty", "frequency_penalty"):
+        if not math.isfinite(value := getattr(sampling, name)):
+            return f"{name} {value} is not finite"
+    if not all(0 <= token_id < vocab_size for token_id in sampling.logit_bias):
+        return f"logit_bias has ids outside [0, {vocab_size})"
+    if not all(map(math.isfinite, sampling.logit_bias.values())):
+        return "logit_bias has a bias that is not finite"
+    return None
+
+
+def _logprobs_problem(sampling: SamplingOptions, vocab_size: int) -> str | None:
+    for name in ("logprobs", "prompt_logprobs"):
+        value = getattr(sampling, name)
+        if value is not None and not 0 <= value <= vocab_size:
+            return f"{name} {value} is not in [0, {vocab_size}]"
     return None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from inference_service.engine.engine import Engine
+from inference_service.engine.page_copier import Copy
 from inference_service.engine.request import (
     Command,
     EngineStats,
@@ -24,6 +25,12 @@ class Result:
     refusal: str = ""
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+def wait_for(copy: Copy) -> None:
+    """Until the pages of a copy have arrived."""
+    while not copy.done():
+        time.sleep(0.001)
 
 
 def stats_of(engine: Engine) -> EngineStats:

@@ -13,6 +13,7 @@ from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.peft_adapter import read_adapter
 from inference_service.engine.step_input import StepInput
 from tests.checkpoints import load_reference
+from tests.engine.driver import wait_for
 
 BASE = "base"
 
@@ -36,7 +37,7 @@ def make_resident(
         matrices = read_adapter(path, spec, 512)
         image = pack(matrices, spec.num_layers, len(spec.modules), layout.page_elems, runner.dtype)
         resident[name] = adapter = cache.insert(name, image)
-        adapter.copy.wait_on_current_stream()  # a large one is copied on a thread
+        wait_for(adapter.copy)  # a large one is copied on a thread
     return resident
 
 

@@ -133,10 +133,9 @@ class Simulation:
         sampling = SamplingOptions(temperature=0.0, max_tokens=num_output)
         prompt = [start] * num_prompt
         submit = Submit(request_id, prompt, sampling, adapter, tenant, weight, priority)
-        sequence = Sequence.from_submit(submit)
-        refusal = self.scheduler.why_never(sequence)
+        refusal = self.scheduler.why_never(adapter, submit.max_num_tokens)
         if refusal is None:
-            self.scheduler.add(sequence)
+            self.scheduler.add(Sequence.from_submit(submit))
         else:
             self.refused[request_id] = refusal.reason
         return request_id
@@ -145,7 +144,7 @@ class Simulation:
         for sequence, refusal in self.scheduler.refuse_waiting(self.adapters.collect()):
             self.refused[sequence.request_id] = refusal.reason
         chunks = self.scheduler.schedule()
-        self.adapters.trim_host(self.scheduler.awaited_adapters)
+        self.host.trim(self.scheduler.awaited_adapters)
         assert len({chunk.sequence.request_id for chunk in chunks}) == len(chunks)
         assert sum(chunk.num_tokens for chunk in chunks) <= self.limits.budget
         assert self.scheduler.num_running <= self.limits.max_num_seqs

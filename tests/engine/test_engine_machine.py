@@ -53,6 +53,14 @@ MALFORMED: dict[str, dict[str, Any]] = {
     "negative top_k": {"sampling": SamplingOptions(top_k=-2)},
     "negative seed": {"sampling": SamplingOptions(seed=-1)},
     "stop out of range": {"sampling": SamplingOptions(stop_token_ids=(97,))},
+    "bias of no token": {"sampling": SamplingOptions(logit_bias={97: 1.0})},
+    "bias of a huge token": {"sampling": SamplingOptions(logit_bias={2**70: 1.0})},
+    "infinite bias": {"sampling": SamplingOptions(logit_bias={5: float("inf")})},
+    "no repetition penalty": {"sampling": SamplingOptions(repetition_penalty=0.0)},
+    "NaN penalty": {"sampling": SamplingOptions(presence_penalty=float("nan"))},
+    "min_p over one": {"sampling": SamplingOptions(min_p=1.5)},
+    "more logprobs than tokens": {"sampling": SamplingOptions(logprobs=98)},
+    "negative logprobs": {"sampling": SamplingOptions(prompt_logprobs=-1)},
     "min over max": {"sampling": SamplingOptions(min_tokens=17)},
 }
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_service.engine.page_copier import HostPageCopier, make_page_copier, page_runs
+from tests.engine.driver import wait_for
 
 NUM_PAGES, PAGE_ELEMS = 12, 8
 
@@ -15,9 +16,7 @@ def copied(page_ids: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     before = -torch.arange(NUM_PAGES * PAGE_ELEMS, dtype=torch.float32).view(NUM_PAGES, PAGE_ELEMS)
     pages = torch.rand(len(page_ids), PAGE_ELEMS)
     arena = before.clone()
-    copy = make_page_copier(arena).copy(pages, page_ids)
-    copy.wait_on_current_stream()
-    assert copy.done()
+    wait_for(make_page_copier(arena).copy(pages, page_ids))
     return pages, before, arena
 
 

@@ -90,7 +90,7 @@ def test_no_request_is_lost_or_starves() -> None:
     assert longest_wait < 1500
     assert simulation.scheduler.num_preemptions > 0
     assert simulation.memory.num_evictions > 0
-    assert simulation.blocks.num_prefix_hits > 0
+    assert simulation.scheduler.num_prefix_hits > 0
 
 
 @pytest.mark.timeout(1800)

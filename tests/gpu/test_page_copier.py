@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from inference_service.engine.page_copier import CudaPageCopier, make_page_copier
+from tests.engine.driver import wait_for
 
 pytestmark = pytest.mark.gpu
 
@@ -23,10 +24,8 @@ def test_pages_arrive_and_can_be_read_back(arena: torch.Tensor) -> None:
     pages = torch.rand(40, PAGE_ELEMS)
     staged = copier.stage(pages)
     assert staged.is_pinned()
-    copy = copier.copy(staged, ids)
-    copy.wait_on_current_stream()
+    wait_for(copier.copy(staged, ids))
     assert torch.equal(copier.read(ids), pages)
-    assert copy.done()
     others = [page for page in range(NUM_PAGES) if page not in ids]
     assert not copier.read(others).any()
 
@@ -34,7 +33,7 @@ def test_pages_arrive_and_can_be_read_back(arena: torch.Tensor) -> None:
 def test_pages_that_were_not_staged_arrive_too(arena: torch.Tensor) -> None:
     copier = make_page_copier(arena)
     pages = torch.rand(3, PAGE_ELEMS)
-    copier.copy(pages, [5, 6, 1]).wait_on_current_stream()
+    wait_for(copier.copy(pages, [5, 6, 1]))
     assert torch.equal(copier.read([5, 6, 1]), pages)
 
 
