@@ -18,6 +18,7 @@ class VersionState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERSION_STATE_UNSPECIFIED: _ClassVar[VersionState]
     VERSION_STATE_READY: _ClassVar[VersionState]
     VERSION_STATE_DELETED: _ClassVar[VersionState]
+    VERSION_STATE_PURGED: _ClassVar[VersionState]
 
 class Permission(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -26,17 +27,20 @@ class Permission(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PERMISSION_ADAPTERS_PUBLISH: _ClassVar[Permission]
     PERMISSION_ADAPTERS_USE: _ClassVar[Permission]
     PERMISSION_ACT_AS: _ClassVar[Permission]
+    PERMISSION_AUDIT: _ClassVar[Permission]
 VERSION_STATE_UNSPECIFIED: VersionState
 VERSION_STATE_READY: VersionState
 VERSION_STATE_DELETED: VersionState
+VERSION_STATE_PURGED: VersionState
 PERMISSION_UNSPECIFIED: Permission
 PERMISSION_ADMIN: Permission
 PERMISSION_ADAPTERS_PUBLISH: Permission
 PERMISSION_ADAPTERS_USE: Permission
 PERMISSION_ACT_AS: Permission
+PERMISSION_AUDIT: Permission
 
 class Adapter(_message.Message):
-    __slots__ = ("name", "display_name", "description", "labels", "base_model", "latest_version", "aliases", "etag", "create_time", "update_time", "delete_time", "profile")
+    __slots__ = ("name", "display_name", "description", "labels", "base_model", "latest_version", "aliases", "etag", "create_time", "update_time", "delete_time", "profile", "purge_time")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +60,7 @@ class Adapter(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    PURGE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     description: str
@@ -68,7 +73,8 @@ class Adapter(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     delete_time: _timestamp_pb2.Timestamp
     profile: AdapterProfile
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., base_model: _Optional[str] = ..., latest_version: _Optional[int] = ..., aliases: _Optional[_Iterable[_Union[Alias, _Mapping]]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ...) -> None: ...
+    purge_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., base_model: _Optional[str] = ..., latest_version: _Optional[int] = ..., aliases: _Optional[_Iterable[_Union[Alias, _Mapping]]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ..., purge_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class AdapterProfile(_message.Message):
     __slots__ = ("chat_template", "tool_call_parser", "stop", "default_sampling")
@@ -83,7 +89,14 @@ class AdapterProfile(_message.Message):
     def __init__(self, chat_template: _Optional[str] = ..., tool_call_parser: _Optional[str] = ..., stop: _Optional[_Iterable[str]] = ..., default_sampling: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class AdapterVersion(_message.Message):
-    __slots__ = ("name", "version", "digest", "files", "rank", "target_modules", "base_model", "base_model_revision", "num_parameters", "size_bytes", "state", "storage_path", "created_by", "create_time", "delete_time")
+    __slots__ = ("name", "version", "digest", "files", "rank", "target_modules", "base_model", "base_model_revision", "num_parameters", "size_bytes", "state", "storage_path", "created_by", "create_time", "delete_time", "profile", "labels", "base_model_config_digest", "purge_time")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +112,10 @@ class AdapterVersion(_message.Message):
     CREATED_BY_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_CONFIG_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    PURGE_TIME_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     digest: str
@@ -114,7 +131,11 @@ class AdapterVersion(_message.Message):
     created_by: str
     create_time: _timestamp_pb2.Timestamp
     delete_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., rank: _Optional[int] = ..., target_modules: _Optional[_Iterable[str]] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., num_parameters: _Optional[int] = ..., size_bytes: _Optional[int] = ..., state: _Optional[_Union[VersionState, str]] = ..., storage_path: _Optional[str] = ..., created_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    profile: AdapterProfile
+    labels: _containers.ScalarMap[str, str]
+    base_model_config_digest: str
+    purge_time: _timestamp_pb2.Timestamp
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., digest: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., rank: _Optional[int] = ..., target_modules: _Optional[_Iterable[str]] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., num_parameters: _Optional[int] = ..., size_bytes: _Optional[int] = ..., state: _Optional[_Union[VersionState, str]] = ..., storage_path: _Optional[str] = ..., created_by: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., base_model_config_digest: _Optional[str] = ..., purge_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ArtifactFile(_message.Message):
     __slots__ = ("file_name", "size_bytes", "sha256")
@@ -193,10 +214,20 @@ class DeleteAdapterRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class UndeleteAdapterRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "etag")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class PurgeAdapterRequest(_message.Message):
+    __slots__ = ("name", "etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class GetAdapterVersionRequest(_message.Message):
     __slots__ = ("name",)
@@ -230,19 +261,35 @@ class DeleteAdapterVersionRequest(_message.Message):
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
-class SetAliasRequest(_message.Message):
-    __slots__ = ("name", "version")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    version: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
-
-class DeleteAliasRequest(_message.Message):
+class UndeleteAdapterVersionRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
     name: str
     def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class PurgeAdapterVersionRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class SetAliasRequest(_message.Message):
+    __slots__ = ("name", "version", "adapter_etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: int
+    adapter_etag: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., adapter_etag: _Optional[str] = ...) -> None: ...
+
+class DeleteAliasRequest(_message.Message):
+    __slots__ = ("name", "adapter_etag")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_ETAG_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    adapter_etag: str
+    def __init__(self, name: _Optional[str] = ..., adapter_etag: _Optional[str] = ...) -> None: ...
 
 class AccessPolicy(_message.Message):
     __slots__ = ("adapter", "allowed_tenants", "etag", "update_time")
@@ -327,7 +374,7 @@ class DeleteBaseModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class AuditEvent(_message.Message):
-    __slots__ = ("id", "time", "principal", "action", "resource", "outcome", "detail")
+    __slots__ = ("id", "time", "principal", "action", "resource", "outcome", "detail", "request_id", "before", "after", "peer")
     ID_FIELD_NUMBER: _ClassVar[int]
     TIME_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -335,6 +382,10 @@ class AuditEvent(_message.Message):
     RESOURCE_FIELD_NUMBER: _ClassVar[int]
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
     id: int
     time: _timestamp_pb2.Timestamp
     principal: str
@@ -342,17 +393,33 @@ class AuditEvent(_message.Message):
     resource: str
     outcome: str
     detail: _struct_pb2.Struct
-    def __init__(self, id: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., outcome: _Optional[str] = ..., detail: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    request_id: str
+    before: _struct_pb2.Struct
+    after: _struct_pb2.Struct
+    peer: str
+    def __init__(self, id: _Optional[int] = ..., time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., principal: _Optional[str] = ..., action: _Optional[str] = ..., resource: _Optional[str] = ..., outcome: _Optional[str] = ..., detail: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., request_id: _Optional[str] = ..., before: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., after: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., peer: _Optional[str] = ...) -> None: ...
 
 class ListAuditEventsRequest(_message.Message):
-    __slots__ = ("resource_prefix", "page_size", "page_token")
+    __slots__ = ("resource_prefix", "page_size", "page_token", "principal", "action", "outcome", "start_time", "end_time", "request_id")
     RESOURCE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    START_TIME_FIELD_NUMBER: _ClassVar[int]
+    END_TIME_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     resource_prefix: str
     page_size: int
     page_token: str
-    def __init__(self, resource_prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    principal: str
+    action: str
+    outcome: str
+    start_time: _timestamp_pb2.Timestamp
+    end_time: _timestamp_pb2.Timestamp
+    request_id: str
+    def __init__(self, resource_prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., principal: _Optional[str] = ..., action: _Optional[str] = ..., outcome: _Optional[str] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ListAuditEventsResponse(_message.Message):
     __slots__ = ("events", "next_page_token")
@@ -363,16 +430,18 @@ class ListAuditEventsResponse(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[AuditEvent, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ResolveAdapterRequest(_message.Message):
-    __slots__ = ("tenant", "name", "base_model", "base_model_revision")
+    __slots__ = ("tenant", "name", "base_model", "base_model_revision", "base_model_config_digest")
     TENANT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_REVISION_FIELD_NUMBER: _ClassVar[int]
+    BASE_MODEL_CONFIG_DIGEST_FIELD_NUMBER: _ClassVar[int]
     tenant: str
     name: str
     base_model: str
     base_model_revision: str
-    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ...) -> None: ...
+    base_model_config_digest: str
+    def __init__(self, tenant: _Optional[str] = ..., name: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., base_model_config_digest: _Optional[str] = ...) -> None: ...
 
 class ResolveAdapterResponse(_message.Message):
     __slots__ = ("version", "profile", "revision", "alias")
@@ -429,16 +498,18 @@ class StartUploadRequest(_message.Message):
     def __init__(self, adapter: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ArtifactFile, _Mapping]]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class Upload(_message.Message):
-    __slots__ = ("name", "adapter", "files", "expire_time")
+    __slots__ = ("name", "adapter", "files", "expire_time", "version")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     name: str
     adapter: str
     files: _containers.RepeatedCompositeFieldContainer[UploadedFile]
     expire_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., files: _Optional[_Iterable[_Union[UploadedFile, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    version: int
+    def __init__(self, name: _Optional[str] = ..., adapter: _Optional[str] = ..., files: _Optional[_Iterable[_Union[UploadedFile, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., version: _Optional[int] = ...) -> None: ...
 
 class UploadedFile(_message.Message):
     __slots__ = ("file", "committed_bytes")
@@ -469,12 +540,23 @@ class GetUploadRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class CommitUploadRequest(_message.Message):
-    __slots__ = ("name", "aliases")
+    __slots__ = ("name", "aliases", "profile", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     aliases: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ...) -> None: ...
+    profile: AdapterProfile
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class AbortUploadRequest(_message.Message):
     __slots__ = ("name",)
@@ -483,12 +565,27 @@ class AbortUploadRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class ImportArtifactRequest(_message.Message):
-    __slots__ = ("adapter", "prefix")
+    __slots__ = ("adapter", "prefix", "aliases", "profile", "labels", "request_id")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     prefix: str
-    def __init__(self, adapter: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    profile: AdapterProfile
+    labels: _containers.ScalarMap[str, str]
+    request_id: str
+    def __init__(self, adapter: _Optional[str] = ..., prefix: _Optional[str] = ..., aliases: _Optional[_Iterable[str]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ReadArtifactRequest(_message.Message):
     __slots__ = ("version", "file_name", "offset", "tenant")
@@ -531,22 +628,62 @@ class GetDownloadUrlResponse(_message.Message):
     def __init__(self, url: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Tenant(_message.Message):
-    __slots__ = ("name", "display_name", "create_time")
+    __slots__ = ("name", "display_name", "create_time", "quota", "usage", "etag")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    QUOTA_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    quota: TenantQuota
+    usage: TenantUsage
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quota: _Optional[_Union[TenantQuota, _Mapping]] = ..., usage: _Optional[_Union[TenantUsage, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+
+class TenantQuota(_message.Message):
+    __slots__ = ("max_bytes", "max_adapters", "max_versions", "max_rank")
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    MAX_RANK_FIELD_NUMBER: _ClassVar[int]
+    max_bytes: int
+    max_adapters: int
+    max_versions: int
+    max_rank: int
+    def __init__(self, max_bytes: _Optional[int] = ..., max_adapters: _Optional[int] = ..., max_versions: _Optional[int] = ..., max_rank: _Optional[int] = ...) -> None: ...
+
+class TenantUsage(_message.Message):
+    __slots__ = ("bytes", "adapters", "versions", "open_uploads")
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_UPLOADS_FIELD_NUMBER: _ClassVar[int]
+    bytes: int
+    adapters: int
+    versions: int
+    open_uploads: int
+    def __init__(self, bytes: _Optional[int] = ..., adapters: _Optional[int] = ..., versions: _Optional[int] = ..., open_uploads: _Optional[int] = ...) -> None: ...
 
 class CreateTenantRequest(_message.Message):
-    __slots__ = ("tenant_id", "tenant")
+    __slots__ = ("tenant_id", "tenant", "request_id")
     TENANT_ID_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     tenant_id: str
     tenant: Tenant
-    def __init__(self, tenant_id: _Optional[str] = ..., tenant: _Optional[_Union[Tenant, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, tenant_id: _Optional[str] = ..., tenant: _Optional[_Union[Tenant, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class UpdateTenantRequest(_message.Message):
+    __slots__ = ("tenant", "update_mask")
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    tenant: Tenant
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, tenant: _Optional[_Union[Tenant, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class GetTenantRequest(_message.Message):
     __slots__ = ("name",)
@@ -585,26 +722,46 @@ class Grant(_message.Message):
     def __init__(self, permission: _Optional[_Union[Permission, str]] = ..., scope: _Optional[str] = ...) -> None: ...
 
 class Principal(_message.Message):
-    __slots__ = ("name", "display_name", "grants", "create_time")
+    __slots__ = ("name", "display_name", "grants", "create_time", "subjects", "etag")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     GRANTS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
+    SUBJECTS_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     grants: _containers.RepeatedCompositeFieldContainer[Grant]
     create_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    subjects: _containers.RepeatedScalarFieldContainer[str]
+    etag: str
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., subjects: _Optional[_Iterable[str]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class CreatePrincipalRequest(_message.Message):
-    __slots__ = ("parent", "principal_id", "principal")
+    __slots__ = ("parent", "principal_id", "principal", "request_id")
     PARENT_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_ID_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     parent: str
     principal_id: str
     principal: Principal
-    def __init__(self, parent: _Optional[str] = ..., principal_id: _Optional[str] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
+    request_id: str
+    def __init__(self, parent: _Optional[str] = ..., principal_id: _Optional[str] = ..., principal: _Optional[_Union[Principal, _Mapping]] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class GetPrincipalRequest(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class UpdatePrincipalRequest(_message.Message):
+    __slots__ = ("principal", "update_mask")
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_MASK_FIELD_NUMBER: _ClassVar[int]
+    principal: Principal
+    update_mask: _field_mask_pb2.FieldMask
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., update_mask: _Optional[_Union[_field_mask_pb2.FieldMask, _Mapping]] = ...) -> None: ...
 
 class ListPrincipalsRequest(_message.Message):
     __slots__ = ("parent", "page_size", "page_token")
@@ -631,12 +788,14 @@ class DeletePrincipalRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class SetGrantsRequest(_message.Message):
-    __slots__ = ("principal", "grants")
+    __slots__ = ("principal", "grants", "etag")
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     GRANTS_FIELD_NUMBER: _ClassVar[int]
+    ETAG_FIELD_NUMBER: _ClassVar[int]
     principal: str
     grants: _containers.RepeatedCompositeFieldContainer[Grant]
-    def __init__(self, principal: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ...) -> None: ...
+    etag: str
+    def __init__(self, principal: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., etag: _Optional[str] = ...) -> None: ...
 
 class ApiKey(_message.Message):
     __slots__ = ("name", "principal", "create_time", "expire_time")
@@ -691,10 +850,12 @@ class DeleteApiKeyRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class IdentifyCallerRequest(_message.Message):
-    __slots__ = ("api_key",)
+    __slots__ = ("api_key", "subject")
     API_KEY_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
     api_key: str
-    def __init__(self, api_key: _Optional[str] = ...) -> None: ...
+    subject: str
+    def __init__(self, api_key: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class Identity(_message.Message):
     __slots__ = ("principal", "tenant", "grants")

@@ -66,6 +66,11 @@ class AdapterRegistryStub:
                 request_serializer=protos_dot_registry__pb2.UndeleteAdapterRequest.SerializeToString,
                 response_deserializer=protos_dot_registry__pb2.Adapter.FromString,
                 _registered_method=True)
+        self.PurgeAdapter = channel.unary_unary(
+                '/lorikeet.registry.v1.AdapterRegistry/PurgeAdapter',
+                request_serializer=protos_dot_registry__pb2.PurgeAdapterRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.GetAdapterVersion = channel.unary_unary(
                 '/lorikeet.registry.v1.AdapterRegistry/GetAdapterVersion',
                 request_serializer=protos_dot_registry__pb2.GetAdapterVersionRequest.SerializeToString,
@@ -79,6 +84,16 @@ class AdapterRegistryStub:
         self.DeleteAdapterVersion = channel.unary_unary(
                 '/lorikeet.registry.v1.AdapterRegistry/DeleteAdapterVersion',
                 request_serializer=protos_dot_registry__pb2.DeleteAdapterVersionRequest.SerializeToString,
+                response_deserializer=protos_dot_registry__pb2.AdapterVersion.FromString,
+                _registered_method=True)
+        self.UndeleteAdapterVersion = channel.unary_unary(
+                '/lorikeet.registry.v1.AdapterRegistry/UndeleteAdapterVersion',
+                request_serializer=protos_dot_registry__pb2.UndeleteAdapterVersionRequest.SerializeToString,
+                response_deserializer=protos_dot_registry__pb2.AdapterVersion.FromString,
+                _registered_method=True)
+        self.PurgeAdapterVersion = channel.unary_unary(
+                '/lorikeet.registry.v1.AdapterRegistry/PurgeAdapterVersion',
+                request_serializer=protos_dot_registry__pb2.PurgeAdapterVersionRequest.SerializeToString,
                 response_deserializer=protos_dot_registry__pb2.AdapterVersion.FromString,
                 _registered_method=True)
         self.SetAlias = channel.unary_unary(
@@ -163,7 +178,7 @@ class AdapterRegistryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAdapter(self, request, context):
-        """Changes display_name, description or labels. ABORTED when the etag is stale.
+        """Changes display_name, description, labels or profile. ABORTED when the etag is stale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,6 +193,14 @@ class AdapterRegistryServicer:
 
     def UndeleteAdapter(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeAdapter(self, request, context):
+        """Forgets a deleted adapter, its versions and its allow-list for good; its bytes are collected later. By itself this
+        happens at `purge_time`. FAILED_PRECONDITION ADAPTER_NOT_DELETED unless it was deleted before.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -197,6 +220,20 @@ class AdapterRegistryServicer:
 
     def DeleteAdapterVersion(self, request, context):
         """Soft delete of one version. FAILED_PRECONDITION while an alias points at it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndeleteAdapterVersion(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PurgeAdapterVersion(self, request, context):
+        """Gives up the bytes of a deleted version; the version stays listed as PURGED, so numbers stay dense. By itself this
+        happens at `purge_time`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -311,6 +348,11 @@ def add_AdapterRegistryServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_registry__pb2.UndeleteAdapterRequest.FromString,
                     response_serializer=protos_dot_registry__pb2.Adapter.SerializeToString,
             ),
+            'PurgeAdapter': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeAdapter,
+                    request_deserializer=protos_dot_registry__pb2.PurgeAdapterRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
             'GetAdapterVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAdapterVersion,
                     request_deserializer=protos_dot_registry__pb2.GetAdapterVersionRequest.FromString,
@@ -324,6 +366,16 @@ def add_AdapterRegistryServicer_to_server(servicer, server):
             'DeleteAdapterVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAdapterVersion,
                     request_deserializer=protos_dot_registry__pb2.DeleteAdapterVersionRequest.FromString,
+                    response_serializer=protos_dot_registry__pb2.AdapterVersion.SerializeToString,
+            ),
+            'UndeleteAdapterVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndeleteAdapterVersion,
+                    request_deserializer=protos_dot_registry__pb2.UndeleteAdapterVersionRequest.FromString,
+                    response_serializer=protos_dot_registry__pb2.AdapterVersion.SerializeToString,
+            ),
+            'PurgeAdapterVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeAdapterVersion,
+                    request_deserializer=protos_dot_registry__pb2.PurgeAdapterVersionRequest.FromString,
                     response_serializer=protos_dot_registry__pb2.AdapterVersion.SerializeToString,
             ),
             'SetAlias': grpc.unary_unary_rpc_method_handler(
@@ -556,6 +608,33 @@ class AdapterRegistry:
             _registered_method=True)
 
     @staticmethod
+    def PurgeAdapter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lorikeet.registry.v1.AdapterRegistry/PurgeAdapter',
+            protos_dot_registry__pb2.PurgeAdapterRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetAdapterVersion(request,
             target,
             options=(),
@@ -625,6 +704,60 @@ class AdapterRegistry:
             target,
             '/lorikeet.registry.v1.AdapterRegistry/DeleteAdapterVersion',
             protos_dot_registry__pb2.DeleteAdapterVersionRequest.SerializeToString,
+            protos_dot_registry__pb2.AdapterVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndeleteAdapterVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lorikeet.registry.v1.AdapterRegistry/UndeleteAdapterVersion',
+            protos_dot_registry__pb2.UndeleteAdapterVersionRequest.SerializeToString,
+            protos_dot_registry__pb2.AdapterVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeAdapterVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lorikeet.registry.v1.AdapterRegistry/PurgeAdapterVersion',
+            protos_dot_registry__pb2.PurgeAdapterVersionRequest.SerializeToString,
             protos_dot_registry__pb2.AdapterVersion.FromString,
             options,
             channel_credentials,
@@ -1027,7 +1160,8 @@ class ArtifactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportArtifact(self, request, context):
-        """Creates a version from an object prefix that already lies in the registry's own bucket.
+        """Creates a version from files that already lie in the tenant's part of the registry's import area; they are
+        validated and copied, so what becomes of them later does not matter.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1344,6 +1478,11 @@ class AccessServiceStub:
                 request_serializer=protos_dot_registry__pb2.ListTenantsRequest.SerializeToString,
                 response_deserializer=protos_dot_registry__pb2.ListTenantsResponse.FromString,
                 _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/lorikeet.registry.v1.AccessService/UpdateTenant',
+                request_serializer=protos_dot_registry__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=protos_dot_registry__pb2.Tenant.FromString,
+                _registered_method=True)
         self.DeleteTenant = channel.unary_unary(
                 '/lorikeet.registry.v1.AccessService/DeleteTenant',
                 request_serializer=protos_dot_registry__pb2.DeleteTenantRequest.SerializeToString,
@@ -1354,10 +1493,20 @@ class AccessServiceStub:
                 request_serializer=protos_dot_registry__pb2.CreatePrincipalRequest.SerializeToString,
                 response_deserializer=protos_dot_registry__pb2.Principal.FromString,
                 _registered_method=True)
+        self.GetPrincipal = channel.unary_unary(
+                '/lorikeet.registry.v1.AccessService/GetPrincipal',
+                request_serializer=protos_dot_registry__pb2.GetPrincipalRequest.SerializeToString,
+                response_deserializer=protos_dot_registry__pb2.Principal.FromString,
+                _registered_method=True)
         self.ListPrincipals = channel.unary_unary(
                 '/lorikeet.registry.v1.AccessService/ListPrincipals',
                 request_serializer=protos_dot_registry__pb2.ListPrincipalsRequest.SerializeToString,
                 response_deserializer=protos_dot_registry__pb2.ListPrincipalsResponse.FromString,
+                _registered_method=True)
+        self.UpdatePrincipal = channel.unary_unary(
+                '/lorikeet.registry.v1.AccessService/UpdatePrincipal',
+                request_serializer=protos_dot_registry__pb2.UpdatePrincipalRequest.SerializeToString,
+                response_deserializer=protos_dot_registry__pb2.Principal.FromString,
                 _registered_method=True)
         self.DeletePrincipal = channel.unary_unary(
                 '/lorikeet.registry.v1.AccessService/DeletePrincipal',
@@ -1413,6 +1562,13 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateTenant(self, request, context):
+        """Changes display_name or quota. ABORTED when the etag is stale.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteTenant(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -1425,8 +1581,21 @@ class AccessServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPrincipal(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListPrincipals(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePrincipal(self, request, context):
+        """Changes display_name or subjects. ABORTED when the etag is stale.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -1438,7 +1607,7 @@ class AccessServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetGrants(self, request, context):
-        """Replaces the grants of a principal.
+        """Replaces the grants of a principal. ABORTED when the etag is stale.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -1489,6 +1658,11 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_registry__pb2.ListTenantsRequest.FromString,
                     response_serializer=protos_dot_registry__pb2.ListTenantsResponse.SerializeToString,
             ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=protos_dot_registry__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=protos_dot_registry__pb2.Tenant.SerializeToString,
+            ),
             'DeleteTenant': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteTenant,
                     request_deserializer=protos_dot_registry__pb2.DeleteTenantRequest.FromString,
@@ -1499,10 +1673,20 @@ def add_AccessServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_registry__pb2.CreatePrincipalRequest.FromString,
                     response_serializer=protos_dot_registry__pb2.Principal.SerializeToString,
             ),
+            'GetPrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPrincipal,
+                    request_deserializer=protos_dot_registry__pb2.GetPrincipalRequest.FromString,
+                    response_serializer=protos_dot_registry__pb2.Principal.SerializeToString,
+            ),
             'ListPrincipals': grpc.unary_unary_rpc_method_handler(
                     servicer.ListPrincipals,
                     request_deserializer=protos_dot_registry__pb2.ListPrincipalsRequest.FromString,
                     response_serializer=protos_dot_registry__pb2.ListPrincipalsResponse.SerializeToString,
+            ),
+            'UpdatePrincipal': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePrincipal,
+                    request_deserializer=protos_dot_registry__pb2.UpdatePrincipalRequest.FromString,
+                    response_serializer=protos_dot_registry__pb2.Principal.SerializeToString,
             ),
             'DeletePrincipal': grpc.unary_unary_rpc_method_handler(
                     servicer.DeletePrincipal,
@@ -1628,6 +1812,33 @@ class AccessService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lorikeet.registry.v1.AccessService/UpdateTenant',
+            protos_dot_registry__pb2.UpdateTenantRequest.SerializeToString,
+            protos_dot_registry__pb2.Tenant.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteTenant(request,
             target,
             options=(),
@@ -1682,6 +1893,33 @@ class AccessService:
             _registered_method=True)
 
     @staticmethod
+    def GetPrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lorikeet.registry.v1.AccessService/GetPrincipal',
+            protos_dot_registry__pb2.GetPrincipalRequest.SerializeToString,
+            protos_dot_registry__pb2.Principal.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListPrincipals(request,
             target,
             options=(),
@@ -1698,6 +1936,33 @@ class AccessService:
             '/lorikeet.registry.v1.AccessService/ListPrincipals',
             protos_dot_registry__pb2.ListPrincipalsRequest.SerializeToString,
             protos_dot_registry__pb2.ListPrincipalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePrincipal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lorikeet.registry.v1.AccessService/UpdatePrincipal',
+            protos_dot_registry__pb2.UpdatePrincipalRequest.SerializeToString,
+            protos_dot_registry__pb2.Principal.FromString,
             options,
             channel_credentials,
             insecure,

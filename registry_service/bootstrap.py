@@ -71,7 +71,7 @@ def create_first_principals(session: Session, credentials: Path, *, allowed: boo
     session.add(TenantRow(id=_TENANT, display_name="Platform", create_time=now))
     session.flush()
     keys = {name: _create_principal(session, name) for name in _GRANTS}
-    journal.record_change(session, "system", "tenants.create", f"tenants/{_TENANT}")
+    journal.record_change(session, journal.SYSTEM, "tenants.create", f"tenants/{_TENANT}")
     # Before the commit: credentials that no database knows are harmless, and the next start
     # replaces them; a database whose first keys were never written is lost.
     _write_private(credentials, json.dumps(keys, indent=2) + "\n")
@@ -83,7 +83,7 @@ def _create_principal(session: Session, identifier: str) -> str:
     principals.add(session, name, identifier.capitalize(), _GRANTS[identifier])
     key = generate_api_key()
     principals.add_key(session, name, key.key_id, key.secret_hash, None)
-    journal.record_change(session, "system", "principals.create", str(name))
+    journal.record_change(session, journal.SYSTEM, "principals.create", str(name))
     return key.secret
 
 

@@ -1,6 +1,8 @@
 """One RPC: check the key, run an operation in one transaction, record a denial."""
 
 import logging
+import re
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +28,9 @@ from registry_service.requests import check_known
 
 logger = logging.getLogger(__name__)
 
+_REQUEST_ID_KEY = "x-request-id"
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
 
@@ -36,6 +41,7 @@ class Call:
 
     session: Session
     caller: Caller
+    origin: journal.Origin
     pages: PageTokens
     settings: Settings
 
@@ -54,8 +60,11 @@ class Call:
         return permission_denied(permission, resource)
 
     def record(self, action: str, resource: object, /, **detail: Any) -> None:
-        """Appends this write to the change feed and the audit trail."""
-        journal.record_change(self.session, str(self.caller.name), action, str(resource), **detail)
+        """Appends this write to the change feed and the audit trail.
+
+        `before` and `after` are what it changed, as mappings; the rest of `detail` is free.
+        """
+        journal.record_change(self.session, self.origin, action, str(resource), **detail)
 
 
 Operation = Callable[[Call, Request], Response]
@@ -92,15 +101,17 @@ class CallRunner:
         self, context: Any, operation: Operation[Request, Response], request: Request
     ) -> Callable[[Session], Response]:
         api_key = bearer_token(context)
+        request_id, peer = request_id_of(context), context.peer()
 
         def run(session: Session) -> Response:
             caller = principals.authenticate(session, api_key)
+            origin = journal.Origin(str(caller.name), request_id, peer)
             try:
                 check_known(request)
-                call = Call(session, caller, self._pages, self._settings)
+                call = Call(session, caller, origin, self._pages, self._settings)
                 return operation(call, request)
             except PermissionDeniedError as denial:
-                raise _Denied(caller, denial) from denial
+                raise _Denied(origin, denial) from denial
 
         return run
 
@@ -123,20 +134,28 @@ class CallRunner:
             raise denied.error from None
 
 
+def request_id_of(context: Any) -> str:
+    """The caller's `x-request-id`, or a new one: what logs and audit events call this call."""
+    for key, value in context.invocation_metadata() or ():
+        if key == _REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+            return value
+    return uuid.uuid4().hex
+
+
 class _Denied(Exception):
     """Carries a refusal, and whom it refused, out of the transaction."""
 
-    def __init__(self, caller: Caller, error: PermissionDeniedError) -> None:
+    def __init__(self, origin: journal.Origin, error: PermissionDeniedError) -> None:
         super().__init__(error.message)
-        self.caller = caller
+        self.origin = origin
         self.error = error
 
     def record(self, session: Session, operation: str) -> None:
         metadata = self.error.metadata
-        logger.info("denied %s to %s: %s", operation, self.caller.name, self.error.message)
+        logger.info("denied %s to %s: %s", operation, self.origin.principal, self.error.message)
         journal.record_denial(
             session,
-            str(self.caller.name),
+            self.origin,
             metadata.get("permission", self.error.reason),
             metadata.get("resource", ""),
             operation=operation,

@@ -184,6 +184,10 @@ def audit_message(row: AuditRow) -> pb.AuditEvent:
         action=row.action,
         resource=row.resource,
         outcome=row.outcome,
+        request_id=row.request_id,
+        peer=row.peer,
     )
     event.detail.update(row.detail)
+    event.before.update(row.before)
+    event.after.update(row.after)
     return event

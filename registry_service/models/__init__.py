@@ -1,14 +1,20 @@
 """The rows. Alembic alone creates the tables; a test holds the two together."""
 
-from registry_service.models.access import ApiKeyRow, GrantRow, PrincipalRow, TenantRow
+from registry_service.models.access import (
+    ApiKeyRow,
+    GrantRow,
+    PrincipalRow,
+    SubjectRow,
+    TenantRow,
+)
 from registry_service.models.adapters import (
     AdapterRow,
     AliasRow,
     AllowedTenantRow,
     BaseModelRow,
-    UploadRow,
     VersionRow,
 )
+from registry_service.models.artifacts import BlobRow, UploadChunkRow, UploadRow
 from registry_service.models.base import Base
 from registry_service.models.journal import (
     AuditRow,
@@ -26,13 +32,16 @@ __all__ = [
     "AuditRow",
     "Base",
     "BaseModelRow",
+    "BlobRow",
     "ChangeRow",
     "CounterRow",
     "GrantRow",
     "IdempotencyRow",
     "PrincipalRow",
     "ServerSecretRow",
+    "SubjectRow",
     "TenantRow",
+    "UploadChunkRow",
     "UploadRow",
     "VersionRow",
 ]

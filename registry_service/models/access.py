@@ -1,4 +1,4 @@
-"""Tenants, principals, their grants and API keys."""
+"""Tenants and their quotas; principals, their grants, subjects and API keys."""
 
 from datetime import datetime
 
@@ -13,6 +13,11 @@ class TenantRow(Base):
     id: Mapped[str] = mapped_column(String(63), primary_key=True)
     display_name: Mapped[str] = mapped_column(Text)
     create_time: Mapped[datetime]
+    generation: Mapped[int] = mapped_column(default=1, server_default="1")
+    max_bytes: Mapped[int | None]
+    max_adapters: Mapped[int | None]
+    max_versions: Mapped[int | None]
+    max_rank: Mapped[int | None]
 
 
 class PrincipalRow(Base):
@@ -23,12 +28,36 @@ class PrincipalRow(Base):
     id: Mapped[str] = mapped_column(String(63), primary_key=True)
     display_name: Mapped[str] = mapped_column(Text)
     create_time: Mapped[datetime]
+    generation: Mapped[int] = mapped_column(default=1, server_default="1")
     grants: Mapped[list["GrantRow"]] = relationship(
         order_by="(GrantRow.permission, GrantRow.scope)",
         cascade="all, delete-orphan",
         passive_deletes=True,
         lazy="selectin",
     )
+    subjects: Mapped[list["SubjectRow"]] = relationship(
+        order_by="SubjectRow.subject",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        lazy="selectin",
+    )
+
+
+class SubjectRow(Base):
+    """What else a principal is known by: a certificate's SAN or a token's subject."""
+
+    __tablename__ = "principal_subjects"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "principal_id"],
+            ["principals.tenant_id", "principals.id"],
+            ondelete="CASCADE",
+        ),
+        Index(None, "tenant_id", "principal_id"),
+    )
+    subject: Mapped[str] = mapped_column(String(300), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(63))
+    principal_id: Mapped[str] = mapped_column(String(63))
 
 
 class GrantRow(Base):

@@ -1,9 +1,9 @@
-"""Base models; adapters with their versions, aliases and allow-lists; uploads."""
+"""Base models; adapters with their versions, aliases and allow-lists."""
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy import ForeignKey, ForeignKeyConstraint, Integer, String, Text, false
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from registry_service.models.base import Base
@@ -22,7 +22,10 @@ class BaseModelRow(Base):
 
 
 class AdapterRow(Base):
-    """`num_versions` is the counter versions are numbered from; it never goes back."""
+    """`num_versions` is the counter versions are numbered from; it never goes back.
+
+    `is_shared`: every tenant may use it.
+    """
 
     __tablename__ = "adapters"
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
@@ -38,6 +41,7 @@ class AdapterRow(Base):
     create_time: Mapped[datetime]
     update_time: Mapped[datetime]
     policy_update_time: Mapped[datetime]
+    is_shared: Mapped[bool] = mapped_column(default=False, server_default=false())
     delete_time: Mapped[datetime | None]
     aliases: Mapped[list["AliasRow"]] = relationship(order_by="AliasRow.id", viewonly=True)
     allowed_tenants: Mapped[list["AllowedTenantRow"]] = relationship(
@@ -46,7 +50,7 @@ class AdapterRow(Base):
 
 
 class VersionRow(Base):
-    """Immutable but for `delete_time`."""
+    """Immutable but for `delete_time` and `purge_time`, when its bytes were given up."""
 
     __tablename__ = "versions"
     __table_args__ = (
@@ -63,10 +67,14 @@ class VersionRow(Base):
     base_model_revision: Mapped[str] = mapped_column(Text)
     num_parameters: Mapped[int]
     size_bytes: Mapped[int]
-    storage_path: Mapped[str] = mapped_column(Text)
+    storage_path: Mapped[str] = mapped_column(Text, index=True)
     created_by: Mapped[str] = mapped_column(String(160))
     create_time: Mapped[datetime]
     delete_time: Mapped[datetime | None]
+    profile: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    labels: Mapped[dict[str, str]] = mapped_column(default=dict, server_default="{}")
+    base_model_config_digest: Mapped[str] = mapped_column(String(80), default="", server_default="")
+    purge_time: Mapped[datetime | None]
 
 
 class AliasRow(Base):
@@ -97,21 +105,3 @@ class AllowedTenantRow(Base):
     allowed_tenant_id: Mapped[str] = mapped_column(
         ForeignKey("tenants.id"), primary_key=True, index=True
     )
-
-
-class UploadRow(Base):
-    """An upload is open until `version` is set; the bytes lie in the staging area."""
-
-    __tablename__ = "uploads"
-    __table_args__ = (
-        ForeignKeyConstraint(["tenant_id", "adapter_id"], ["adapters.tenant_id", "adapters.id"]),
-        Index(None, "tenant_id", "adapter_id"),
-    )
-    id: Mapped[str] = mapped_column(String(63), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(63))
-    adapter_id: Mapped[str] = mapped_column(String(63))
-    files: Mapped[list[dict[str, Any]]]
-    aliases: Mapped[list[str]]
-    version: Mapped[int | None]
-    create_time: Mapped[datetime]
-    expire_time: Mapped[datetime]

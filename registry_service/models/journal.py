@@ -59,3 +59,7 @@ class AuditRow(Base):
     resource: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(String(16))
     detail: Mapped[dict[str, Any]]
+    request_id: Mapped[str] = mapped_column(Text, default="", server_default="")
+    peer: Mapped[str] = mapped_column(Text, default="", server_default="")
+    before: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    after: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")

@@ -1,6 +1,7 @@
 """The change feed and the audit trail; every write appends to both."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,28 @@ from registry_service.models import AuditRow, ChangeRow, CounterRow
 _REVISION = "revision"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Who did something, in which call."""
+
+    principal: str
+    request_id: str = ""
+    peer: str = ""
+
+
+SYSTEM = Origin("system")
+
+
 def record_change(
-    session: Session, principal: str, action: str, resource: str, /, **detail: Any
+    session: Session,
+    origin: Origin,
+    action: str,
+    resource: str,
+    /,
+    *,
+    before: Mapping[str, Any] | None = None,
+    after: Mapping[str, Any] | None = None,
+    **detail: Any,
 ) -> None:
     """Appends one write to the feed and to the audit trail, in the write's own transaction."""
     now = datetime.now(UTC)
@@ -25,33 +46,30 @@ def record_change(
         .returning(CounterRow.value)
     ).scalar_one()
     session.add(ChangeRow(revision=taken, resource=resource, kind=action, time=now))
-    _add_audit(session, principal, action, resource, "ok", detail)
+    row = _audit_row(origin, action, resource, "ok", detail)
+    row.before, row.after = dict(before or {}), dict(after or {})
+    session.add(row)
 
 
 def record_denial(
-    session: Session, principal: str, action: str, resource: str, /, **detail: Any
+    session: Session, origin: Origin, action: str, resource: str, /, **detail: Any
 ) -> None:
     """Appends a refusal to the audit trail."""
-    _add_audit(session, principal, action, resource, "denied", detail)
+    session.add(_audit_row(origin, action, resource, "denied", detail))
 
 
-def _add_audit(
-    session: Session,
-    principal: str,
-    action: str,
-    resource: str,
-    outcome: str,
-    detail: dict[str, Any],
-) -> None:
-    session.add(
-        AuditRow(
-            time=datetime.now(UTC),
-            principal=principal,
-            action=action,
-            resource=resource,
-            outcome=outcome,
-            detail=detail,
-        )
+def _audit_row(
+    origin: Origin, action: str, resource: str, outcome: str, detail: dict[str, Any]
+) -> AuditRow:
+    return AuditRow(
+        time=datetime.now(UTC),
+        principal=origin.principal,
+        request_id=origin.request_id,
+        peer=origin.peer,
+        action=action,
+        resource=resource,
+        outcome=outcome,
+        detail=detail,
     )
 
 
