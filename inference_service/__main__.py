@@ -16,6 +16,7 @@ from inference_service.model_files import ModelFilesError
 from inference_service.service import InferenceService, StartError
 from inference_service.tokenizer import TokenizerMissingError
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
+from lorikeet.rpc.tls import TlsFilesError
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _START_ERRORS = (
     ModelFilesError,
     StartError,
     StoreLockedError,
+    TlsFilesError,
     TokenizerMissingError,
 )
 

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
+import grpc
 from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference_service.engine.config import EngineConfig
+from lorikeet.rpc.tls import channel_credentials
 
 
 class Settings(BaseSettings):
@@ -25,11 +27,27 @@ class Settings(BaseSettings):
     base_model: Annotated[str, Field(description="id of the base model in the registry")]
     revision: Annotated[str, Field(description="refuse to start if the registry has another")] = ""
     registry: Annotated[str, Field(description="host:port of the registry")]
-    credentials: Annotated[Path, Field(description='JSON file with {"inference": "<api key>"}')]
+    credentials: Annotated[
+        Path | None,
+        Field(description='JSON file with {"inference": "<api key>"}; else registry_tls_cert'),
+    ] = None
     listen: Annotated[str, Field(description="host:port; port 0 picks one")] = "127.0.0.1:50052"
     data_dir: Annotated[Path, Field(description="where adapters are kept on disk")]
     ready_file: Annotated[Path | None, Field(description="written once requests are served")] = None
     insecure: Annotated[bool, Field(description="allow plaintext beyond loopback")] = False
+    tls_cert: Annotated[Path | None, Field(description="PEM certificate chain")] = None
+    tls_key: Annotated[Path | None, Field(description="PEM key of the certificate")] = None
+    tls_client_ca: Annotated[
+        Path | None, Field(description="PEM authorities that must have signed every client")
+    ] = None
+    registry_tls: Annotated[bool, Field(description="trust the public authorities")] = False
+    registry_tls_ca: Annotated[
+        Path | None, Field(description="PEM authorities of the registry; turns TLS on")
+    ] = None
+    registry_tls_cert: Annotated[
+        Path | None, Field(description="PEM certificate to show the registry; turns TLS on")
+    ] = None
+    registry_tls_key: Annotated[Path | None, Field(description="its PEM key")] = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -71,6 +89,19 @@ class Settings(BaseSettings):
     registry_deadline_seconds: Annotated[float, Field(gt=0)] = 2.0
     registry_wait_seconds: Annotated[float, Field(gt=0, description="at start")] = 30.0
     shutdown_grace_seconds: Annotated[float, Field(ge=0, description="for running streams")] = 10.0
+
+    def registry_channel_credentials(self) -> grpc.ChannelCredentials | None:
+        """How to reach the registry; None for plaintext. TlsFilesError names an unusable file."""
+        files = (self.registry_tls_ca, self.registry_tls_cert, self.registry_tls_key)
+        return channel_credentials(*files) if self.registry_tls or any(files) else None
+
+    def registry_api_key(self) -> str:
+        """Empty where a client certificate says who this service is."""
+        if self.credentials is not None:
+            return read_api_key(self.credentials)
+        if self.registry_tls_cert is None:
+            raise CredentialsError("give --credentials, or a client certificate for the registry")
+        return ""
 
     def engine_config(self) -> EngineConfig:
         return EngineConfig(

@@ -10,7 +10,7 @@ from inference_service.adapters.registry_client import RegistryClient
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission
 from inference_service.chat import ChatRenderer
-from inference_service.config import Settings, read_api_key
+from inference_service.config import Settings
 from inference_service.engine.client import EngineClient
 from inference_service.engine.config import EngineConfig
 from inference_service.gate import Gate, ServedModel
@@ -22,6 +22,7 @@ from inference_service.servicer import InferenceServicer, ServerIdentity
 from inference_service.servicer_runtime import AdapterRuntimeServicer
 from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError
 from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
+from lorikeet.rpc.tls import server_tls_files
 from protos import inference_pb2, inference_pb2_grpc, registry_pb2
 
 logger = logging.getLogger(__name__)
@@ -42,12 +43,16 @@ class InferenceService:
     """Owns the engine, the store, the registry channel and the server."""
 
     def __init__(self, settings: Settings, make_engine: MakeEngine) -> None:
-        _check_registry_address(settings)
+        registry_credentials = settings.registry_channel_credentials()
+        if registry_credentials is None:
+            _check_registry_address(settings)
         self._settings = settings
-        self._server = GrpcServer(settings.listen, insecure=settings.insecure)
+        tls = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._server = GrpcServer(settings.listen, insecure=settings.insecure, tls=tls)
         self._registry = RegistryClient(
             settings.registry,
-            read_api_key(settings.credentials),
+            settings.registry_api_key(),
+            credentials=registry_credentials,
             deadline=settings.registry_deadline_seconds,
         )
         self._store = AdapterStore(
@@ -192,5 +197,5 @@ def _check_registry_address(settings: Settings) -> None:
     except InsecureBindError:
         raise StartError(
             f"refusing to send credentials to {settings.registry} without TLS: "
-            "use a registry on loopback or pass --insecure"
+            "give --registry-tls-ca, use a registry on loopback or pass --insecure"
         ) from None

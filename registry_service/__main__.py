@@ -8,9 +8,12 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
+from lorikeet.rpc.tls import TlsFilesError
 from registry_service.bootstrap import StartError
 from registry_service.config import Settings, load_settings
 from registry_service.service import RegistryService
+
+_START_ERRORS = (ValidationError, SettingsError, InsecureBindError, StartError, TlsFilesError)
 
 logger = logging.getLogger("registry_service")
 
@@ -20,7 +23,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         asyncio.run(_serve(load_settings(sys.argv[1:])))
-    except (ValidationError, SettingsError, InsecureBindError, StartError) as error:
+    except _START_ERRORS as error:
         print(f"registry_service: {error}", file=sys.stderr)
         return 2
     return 0

@@ -27,6 +27,13 @@ class Settings(BaseSettings):
     )
     ready_file: Path | None = Field(None, description="written once the service answers")
     insecure: bool = Field(False, description="allow plaintext on an address others can reach")
+    tls_cert: Path | None = Field(
+        None, description="PEM certificate chain; a new one is used without a restart"
+    )
+    tls_key: Path | None = Field(None, description="PEM key of the certificate")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM authorities that must have signed every client's certificate"
+    )
     bootstrap_credentials: bool = Field(
         False, description="write the first API keys to a file although others can reach us"
     )

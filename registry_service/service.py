@@ -6,7 +6,8 @@ import os
 
 from sqlalchemy.orm import Session
 
-from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
+from lorikeet.rpc.server import GrpcServer, is_loopback
+from lorikeet.rpc.tls import server_tls_files
 from protos import registry_pb2 as pb
 from protos import registry_pb2_grpc as rpc
 from registry_service.access_servicer import AccessServicer
@@ -38,7 +39,8 @@ class RegistryService:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._server = GrpcServer(settings.listen, insecure=settings.insecure)
+        tls = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._server = GrpcServer(settings.listen, insecure=settings.insecure, tls=tls)
         self._lock = lock_data_directory(settings.data_dir)
         num_readers = settings.num_read_threads
         engine = make_engine(settings.resolved_database_url, num_readers)
@@ -84,7 +86,7 @@ class RegistryService:
         upgrade_database(self._database.engine)
         settings = self._settings
         credentials = settings.data_dir / "credentials.json"
-        allowed = settings.bootstrap_credentials or _is_loopback(settings.listen)
+        allowed = settings.bootstrap_credentials or is_loopback(settings.listen)
         with Session(self._database.engine) as session, session.begin():
             create_first_principals(session, credentials, allowed=allowed)
             secret = server_secrets.get_or_create(session, "page_tokens")
@@ -98,11 +100,3 @@ class RegistryService:
         rpc.add_AdapterRegistryServicer_to_server(adapters, server)  # type: ignore[no-untyped-call]
         rpc.add_ArtifactServiceServicer_to_server(artifacts, server)  # type: ignore[no-untyped-call]
         rpc.add_AccessServiceServicer_to_server(AccessServicer(runner), server)  # type: ignore[no-untyped-call]
-
-
-def _is_loopback(address: str) -> bool:
-    try:
-        check_binding(address, insecure=False)
-    except InsecureBindError:
-        return False
-    return True

@@ -37,14 +37,28 @@ _OPTIONS: Final = [
 
 
 class RegistryClient:
-    """One channel. Every method raises LorikeetError, UNAVAILABLE when there is no answer."""
+    """One channel, in plaintext unless there are `credentials`.
 
-    def __init__(self, address: str, api_key: str, *, deadline: float) -> None:
-        self._channel = aio.insecure_channel(address, options=_OPTIONS)
+    Every method raises LorikeetError, UNAVAILABLE when there is no answer.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        api_key: str,
+        *,
+        deadline: float,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        if credentials is None:
+            self._channel = aio.insecure_channel(address, options=_OPTIONS)
+        else:
+            self._channel = aio.secure_channel(address, credentials, options=_OPTIONS)
         self._registry = registry_pb2_grpc.AdapterRegistryStub(self._channel)  # type: ignore[no-untyped-call]
         self._artifacts = registry_pb2_grpc.ArtifactServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._access = registry_pb2_grpc.AccessServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._metadata = (("authorization", f"Bearer {api_key}"),)
+        # Without a key, the client certificate says who this service is.
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._deadline = deadline
 
     async def identify(self, api_key: str = "") -> registry_pb2.Identity:

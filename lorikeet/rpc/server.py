@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from lorikeet.rpc.errors import UnauthenticatedError
 from lorikeet.rpc.interceptor import ErrorInterceptor
+from lorikeet.rpc.tls import ServerTlsFiles, server_credentials
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _OPTIONS = [
@@ -32,27 +33,37 @@ class InsecureBindError(ValueError):
     """Plaintext on an address that others can reach."""
 
 
+def is_loopback(address: str) -> bool:
+    """Whether bytes to and from host:port stay on this machine."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def check_binding(address: str, *, insecure: bool) -> None:
     """Refuses plaintext outside loopback unless the operator said `--insecure`."""
-    host = address.rpartition(":")[0].strip("[]")
-    if insecure or host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+    if not insecure and not is_loopback(address):
         raise InsecureBindError(
-            f"refusing to listen on {address} without TLS: bind to loopback or pass --insecure"
+            f"refusing to listen on {address} without TLS: give --tls-cert and --tls-key, "
+            "bind to loopback, or pass --insecure"
         )
 
 
 class GrpcServer:
-    """A grpc.aio server with health and reflection; `health` is set by the service that owns it."""
+    """A grpc.aio server with health and reflection; `health` is set by the service that owns it.
 
-    def __init__(self, address: str, *, insecure: bool = False) -> None:
-        check_binding(address, insecure=insecure)
+    With `tls` it speaks nothing else. TlsFilesError or InsecureBindError when it must not start.
+    """
+
+    def __init__(
+        self, address: str, *, insecure: bool = False, tls: ServerTlsFiles | None = None
+    ) -> None:
+        if tls is None:
+            check_binding(address, insecure=insecure)
         self._address = address
+        self._credentials = server_credentials(tls) if tls else None
         self._health = aio_health.HealthServicer()
         self.server = aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
@@ -61,10 +72,15 @@ class GrpcServer:
         """Binds and starts; returns the address with the real port."""
         names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
         reflection.enable_server_reflection(names, self.server)
-        port = self.server.add_insecure_port(self._address)
+        port = self._bind()
         await self.server.start()
         self._service_names = ["", *service_names]
         return f"{self._address.rpartition(':')[0]}:{port}"
+
+    def _bind(self) -> int:
+        if self._credentials is None:
+            return self.server.add_insecure_port(self._address)
+        return self.server.add_secure_port(self._address, self._credentials)
 
     async def set_serving(self, serving: bool) -> None:
         """Publishes one health for the whole process."""
