@@ -6,16 +6,26 @@ import sys
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
 from lorikeet.rpc.tls import TlsFilesError
 from registry_service.bootstrap import StartError
 from registry_service.config import Settings, load_settings
+from registry_service.secret_files import SecretFilesError
 from registry_service.service import RegistryService
 
 _START_ERRORS = (ValidationError, SettingsError, InsecureBindError, StartError, TlsFilesError)
 
 logger = logging.getLogger("registry_service")
+
+_START_ERRORS = (
+    InsecureBindError,
+    SecretFilesError,
+    SettingsError,
+    StartError,
+    ValidationError,
+)
 
 
 def main() -> int:
@@ -25,6 +35,11 @@ def main() -> int:
         asyncio.run(_serve(load_settings(sys.argv[1:])))
     except _START_ERRORS as error:
         print(f"registry_service: {error}", file=sys.stderr)
+        return 2
+    except SQLAlchemyError as error:
+        # Without the traceback, the statement and its parameters: they may hold secrets.
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        print(f"registry_service: the database cannot be used: {cause}", file=sys.stderr)
         return 2
     return 0
 

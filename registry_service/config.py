@@ -1,12 +1,24 @@
-"""Settings of the registry: command line first, then `LORIKEET_REGISTRY_*`, then the defaults."""
+"""Settings: command line first, then `LORIKEET_REGISTRY_*`, then secret files, then defaults.
 
+With `LORIKEET_REGISTRY_SECRETS_DIR` a setting may lie in a file of its name in that directory.
+"""
+
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
+
+from registry_service.secret_files import check_secret_files
 
 MIB = 1024 * 1024
+_SECRETS_DIR = "LORIKEET_REGISTRY_SECRETS_DIR"
 
 
 class Settings(BaseSettings):
@@ -18,11 +30,12 @@ class Settings(BaseSettings):
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
+        hide_input_in_errors=True,  # a wrong value may be a secret in the wrong place
     )
 
     listen: str = Field("127.0.0.1:50051", description="address to listen on; port 0 picks one")
     data_dir: Path = Field(description="directory of the database, the objects and the uploads")
-    database_url: str | None = Field(
+    database_url: SecretStr | None = Field(
         None, description="SQLAlchemy URL; by default SQLite in the data directory"
     )
     ready_file: Path | None = Field(None, description="written once the service answers")
@@ -47,9 +60,30 @@ class Settings(BaseSettings):
 
     @property
     def resolved_database_url(self) -> str:
-        return self.database_url or f"sqlite+pysqlite:///{self.data_dir.resolve()}/registry.db"
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        return f"sqlite+pysqlite:///{self.data_dir.resolve()}/registry.db"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(file_secret_settings, SecretsSettingsSource)
+        files = SecretsSettingsSource(settings_cls, file_secret_settings.secrets_dir, env_prefix="")
+        return init_settings, env_settings, files
 
 
 def load_settings(arguments: Sequence[str]) -> Settings:
-    """Settings for a command line without the program's name."""
-    return Settings(_cli_parse_args=list(arguments))  # type: ignore[call-arg]
+    """Settings for a command line without the program's name.
+
+    SecretFilesError when a secret file is not fit to be one.
+    """
+    directory = os.environ.get(_SECRETS_DIR)
+    if directory is not None:
+        check_secret_files(Path(directory), Settings.model_fields)
+    return Settings(_cli_parse_args=list(arguments), _secrets_dir=directory)  # type: ignore[call-arg]
