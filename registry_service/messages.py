@@ -95,7 +95,7 @@ def alias_message(row: AliasRow) -> pb.Alias:
     )
 
 
-def profile_message(row: AdapterRow) -> pb.AdapterProfile:
+def profile_message(row: AdapterRow | VersionRow) -> pb.AdapterProfile:
     return ParseDict(row.profile, pb.AdapterProfile())
 
 
@@ -153,6 +153,9 @@ def version_message(row: VersionRow) -> pb.AdapterVersion:
         created_by=row.created_by,
         create_time=timestamp(row.create_time),
         delete_time=timestamp(row.delete_time),
+        profile=profile_message(row),
+        labels=row.labels,
+        base_model_config_digest=row.base_model_config_digest,
     )
 
 

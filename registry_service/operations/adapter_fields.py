@@ -1,13 +1,17 @@
 """The fields of an adapter that its owner may write, and their limits."""
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf import json_format
+from google.protobuf.json_format import MessageToDict, ParseDict
 
 from adapter_format.violation import shown
+from lorikeet.rpc.sampling_ranges import range_violations
 from protos import inference_pb2
 from protos import registry_pb2 as pb
+from registry_service.chat_templates import template_problem
 from registry_service.models import AdapterRow
 from registry_service.requests import allow_only, check_text, check_texts, invalid
 
@@ -18,6 +22,7 @@ _MAX_LABEL = 63
 _MAX_TEMPLATE = 64 * 1024
 _MAX_STOPS = 16
 _MAX_STOP = 256
+_PARSER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 WRITABLE = frozenset({"display_name", "description", "labels", "profile"})
 
@@ -51,34 +56,49 @@ def _description(message: pb.Adapter) -> str:
     return check_text(message.description, "adapter.description", _MAX_DESCRIPTION)
 
 
-def _labels(message: pb.Adapter) -> dict[str, str]:
-    if len(message.labels) > _MAX_LABELS:
-        raise invalid("adapter.labels", f"at most {_MAX_LABELS} labels are allowed")
-    for key, value in message.labels.items():
-        check_text(key, "adapter.labels", _MAX_LABEL, required=True)
-        check_text(value, f"adapter.labels[{shown(key)}]", _MAX_LABEL)
-    return dict(message.labels)
+def checked_labels(labels: Mapping[str, str], path: str) -> dict[str, str]:
+    """Labels as they are stored; INVALID_ARGUMENT names the one that is refused."""
+    if len(labels) > _MAX_LABELS:
+        raise invalid(path, f"at most {_MAX_LABELS} labels are allowed")
+    for key, value in labels.items():
+        check_text(key, path, _MAX_LABEL, required=True)
+        check_text(value, f"{path}[{shown(key)}]", _MAX_LABEL)
+    return dict(labels)
 
 
-def _profile(message: pb.Adapter) -> dict[str, Any]:
-    """The profile as JSON, so that its columns need not follow every new field."""
-    profile, path = message.profile, "adapter.profile"
+def checked_profile(profile: pb.AdapterProfile, path: str) -> dict[str, Any]:
+    """The profile as JSON, so that its columns need not follow every new field.
+
+    INVALID_ARGUMENT for what must fail here and not in every later request.
+    """
     check_text(profile.chat_template, f"{path}.chat_template", _MAX_TEMPLATE)
-    check_text(profile.tool_call_parser, f"{path}.tool_call_parser", _MAX_LABEL)
+    problem = template_problem(profile.chat_template)
+    if problem:
+        raise invalid(f"{path}.chat_template", problem)
+    if profile.tool_call_parser and not _PARSER_NAME.fullmatch(profile.tool_call_parser):
+        description = f"{shown(profile.tool_call_parser)} is not the name of a parser"
+        raise invalid(f"{path}.tool_call_parser", description)
     check_texts(profile.stop, f"{path}.stop", _MAX_STOPS, _MAX_STOP, required=True)
+    _check_sampling(profile, f"{path}.default_sampling")
     stored: dict[str, Any] = MessageToDict(profile, preserving_proto_field_name=True)
-    try:
-        # Misspelt or mistyped defaults must fail here, not in every later request.
-        ParseDict(stored.get("default_sampling", {}), inference_pb2.SamplingParams())
-    except ParseError as error:
-        description = f"are not SamplingParams fields: {shown(str(error))}"
-        raise invalid(f"{path}.default_sampling", description) from error
     return stored
+
+
+def _check_sampling(profile: pb.AdapterProfile, path: str) -> None:
+    """Misspelt, mistyped and impossible defaults. A vocabulary is what only a server knows."""
+    try:
+        values = MessageToDict(profile.default_sampling)
+        params = ParseDict(values, inference_pb2.SamplingParams())
+    except (json_format.Error, ValueError, RecursionError) as error:
+        description = f"are not SamplingParams fields: {shown(str(error))}"
+        raise invalid(path, description) from error
+    for name, description in range_violations(params):
+        raise invalid(f"{path}.{name}", description)
 
 
 _CHECKS: Mapping[str, Callable[[pb.Adapter], Any]] = {
     "display_name": _display_name,
     "description": _description,
-    "labels": _labels,
-    "profile": _profile,
+    "labels": lambda message: checked_labels(message.labels, "adapter.labels"),
+    "profile": lambda message: checked_profile(message.profile, "adapter.profile"),
 }

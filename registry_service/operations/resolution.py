@@ -23,12 +23,12 @@ def resolve_adapter(call: Call, request: pb.ResolveAdapterRequest) -> pb.Resolve
     selector = parse_adapter_selector(request.name)
     # Read before the rows: a watcher that resumes from it may see a change twice, never miss one.
     revision = journal.current_revision(call.session)
-    adapter = usable(call, tenant, AdapterName(selector.tenant, selector.adapter))
+    usable(call, tenant, AdapterName(selector.tenant, selector.adapter))
     version, alias = _select(call, selector)
     _check_base_model(request, version)
     return pb.ResolveAdapterResponse(
         version=version_message(version),
-        profile=profile_message(adapter),
+        profile=profile_message(version),
         revision=revision,
         alias=alias,
     )

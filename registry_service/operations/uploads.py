@@ -14,7 +14,9 @@ from registry_service.artifacts.validation import AdapterFacts, BaseModelFacts
 from registry_service.calls import Call
 from registry_service.messages import LATEST
 from registry_service.models import AdapterRow, BaseModelRow, UploadRow, VersionRow
+from registry_service.operations.adapter_fields import checked_labels, checked_profile
 from registry_service.operations.adapters import locked
+from registry_service.operations.base_models import existing_base_model
 from registry_service.repository import adapters, uploads, versions
 from registry_service.repository.idempotency import once
 from registry_service.requests import allow_only, invalid
@@ -134,6 +136,8 @@ def plan_commit(call: Call, request: pb.CommitUploadRequest) -> CommitPlan:
     name = UploadName.parse(request.name)
     upload = existing_upload(call, name)
     aliases = _checked_aliases(request)
+    checked_profile(request.profile, "profile")  # before the bytes are read, not after
+    checked_labels(request.labels, "labels")
     digest = manifest_digest([pb.ArtifactFile(**file) for file in upload.files])
     storage_path = f"tenants/{upload.tenant_id}/{digest.replace(':', '/')}"
     if upload.version is not None:
@@ -161,7 +165,7 @@ def create_version(
         return _committed_version(call, upload, aliases)
     adapter_name = AdapterName(upload.tenant_id, upload.adapter_id)
     adapter = locked(call, adapter_name)
-    row = _new_version(call, adapter, plan, facts)
+    row = _new_version(call, request, adapter, plan, facts)
     call.session.flush()
     for alias in {LATEST, *aliases}:
         versions.point_alias(call.session, adapter_name, alias, row.number)
@@ -173,10 +177,16 @@ def create_version(
 
 
 def _new_version(
-    call: Call, adapter: AdapterRow, plan: CommitPlan, facts: AdapterFacts
+    call: Call,
+    request: pb.CommitUploadRequest,
+    adapter: AdapterRow,
+    plan: CommitPlan,
+    facts: AdapterFacts,
 ) -> VersionRow:
     assert plan.base is not None, "a committed upload is answered before"
     name = AdapterName(adapter.tenant_id, adapter.id)
+    base_model = BaseModelName(adapter.base_model_id)
+    own_profile = request.HasField("profile")
     row = VersionRow(
         tenant_id=adapter.tenant_id,
         adapter_id=adapter.id,
@@ -192,6 +202,9 @@ def _new_version(
         storage_path=plan.storage_path,
         created_by=str(call.caller.name),
         create_time=datetime.now(UTC),
+        profile=checked_profile(request.profile, "profile") if own_profile else adapter.profile,
+        labels=checked_labels(request.labels, "labels"),
+        base_model_config_digest=existing_base_model(call, base_model).config_digest,
     )
     call.session.add(row)
     return row
