@@ -4,9 +4,11 @@ The registry is asked on every request, so a revoked allow-list entry or key cou
 one on. While it does not answer, nobody passes.
 """
 
+import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from grpc import aio
 
@@ -15,6 +17,7 @@ from inference_service.adapters.artifact import Profile, ResolvedAdapter
 from inference_service.adapters.registry_client import RegistryClient
 from inference_service.identity import Caller, effective_tenant
 from inference_service.logs import log_fields
+from lorikeet.rpc.credentials import bearer_token, invalid_credential, peer_subjects
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     LorikeetError,
@@ -24,9 +27,10 @@ from lorikeet.rpc.errors import (
     permission_denied,
 )
 from lorikeet.rpc.names import TenantName
-from lorikeet.rpc.server import bearer_token
 
 logger = logging.getLogger(__name__)
+
+_MAX_SUBJECTS: Final = 8  # of a certificate: each is a question to the registry
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,26 @@ class Gate:
         self._served = served
 
     async def identify(self, context: aio.ServicerContext[Any, Any]) -> Caller:
-        """The caller of an RPC; UNAUTHENTICATED without a valid key."""
+        """The caller of an RPC; UNAUTHENTICATED without a valid token or certificate."""
         try:
-            return Caller.from_identity(await self._registry.identify(bearer_token(context)))
+            token = bearer_token(context)
+            if token is not None:
+                return Caller.from_identity(await self._registry.identify(token))
+            return await self._identify_certificate(peer_subjects(context))
         except UnauthenticatedError as error:
             _log_denial(error, peer=context.peer())
             raise
+
+    async def _identify_certificate(self, subjects: Sequence[str]) -> Caller:
+        """The one principal that a verified certificate names, as the registry would find it."""
+        found: dict[str, Caller] = {}
+        for subject in subjects[:_MAX_SUBJECTS]:
+            with contextlib.suppress(UnauthenticatedError):
+                identity = await self._registry.identify(subject=subject)
+                found[identity.principal] = Caller.from_identity(identity)
+        if len(found) != 1 or len(subjects) > _MAX_SUBJECTS:
+            raise invalid_credential()
+        return next(iter(found.values()))
 
     async def admit(
         self,

@@ -5,6 +5,7 @@ import hmac
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from lorikeet.rpc.errors import PermissionDeniedError
 from lorikeet.rpc.names import PrincipalName
@@ -31,10 +32,15 @@ class Grant:
 
 @dataclass(frozen=True)
 class Caller:
-    """A principal whose key was checked, and its grants at that moment."""
+    """A principal whose credential was checked, and its grants at that moment.
+
+    `subject` is what a token or certificate called it; `expire_time` is when an API key ends.
+    """
 
     name: PrincipalName
     grants: frozenset[Grant]
+    subject: str = ""
+    expire_time: datetime | None = None
 
     @property
     def tenant(self) -> str:

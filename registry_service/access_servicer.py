@@ -5,9 +5,11 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
+from lorikeet.rpc.errors import LorikeetError
 from protos import registry_pb2 as pb
 from protos import registry_pb2_grpc
 from registry_service.calls import CallRunner
+from registry_service.credentials import Credential
 from registry_service.operations import principals, tenants
 
 
@@ -59,4 +61,10 @@ class AccessServicer(registry_pb2_grpc.AccessServiceServicer):
         return await self._runner.write(context, principals.delete_api_key, request)
 
     async def IdentifyCaller(self, request: pb.IdentifyCallerRequest, context: Any) -> pb.Identity:
-        return await self._runner.read(context, principals.identify_caller, request)
+        try:
+            presented: Credential | LorikeetError | None
+            presented = await self._runner.authenticator.presented(request)
+        except LorikeetError as error:
+            presented = error  # who asks is found out, and whether it may, before it is told
+        operation = principals.identify_caller(presented)
+        return await self._runner.read(context, operation, request)

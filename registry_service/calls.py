@@ -1,10 +1,10 @@
-"""One RPC: check the key, run an operation in one transaction, record a denial."""
+"""One RPC: see who calls, run an operation in one transaction, record a refusal."""
 
 import logging
 import re
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,14 +12,17 @@ from google.protobuf.message import Message
 from sqlalchemy.orm import Session
 
 from lorikeet.rpc.errors import (
+    LorikeetError,
     NotFoundError,
     PermissionDeniedError,
     UnauthenticatedError,
     permission_denied,
 )
-from lorikeet.rpc.server import bearer_token
 from registry_service.access import PUBLISH, Caller
+from registry_service.authentication import Authenticator
 from registry_service.config import Settings
+from registry_service.credentials import Credential
+from registry_service.failed_attempts import FailedAttempts
 from registry_service.feed import ChangeFeed
 from registry_service.pages import PageTokens
 from registry_service.repository import journal, principals
@@ -28,6 +31,7 @@ from registry_service.requests import check_known
 
 logger = logging.getLogger(__name__)
 
+_NOBODY = "unauthenticated"
 _REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
@@ -64,6 +68,8 @@ class Call:
 
         `before` and `after` are what it changed, as mappings; the rest of `detail` is free.
         """
+        if self.caller.subject:
+            detail["subject"] = self.caller.subject
         journal.record_change(self.session, self.origin, action, str(resource), **detail)
 
 
@@ -74,8 +80,15 @@ class CallRunner:
     """Runs operations for the servicers."""
 
     def __init__(
-        self, database: Database, pages: PageTokens, settings: Settings, feed: ChangeFeed
+        self,
+        database: Database,
+        pages: PageTokens,
+        settings: Settings,
+        feed: ChangeFeed,
+        authenticator: Authenticator,
     ) -> None:
+        self.authenticator = authenticator
+        self._failed_attempts = FailedAttempts()
         self._database = database
         self._pages = pages
         self._settings = settings
@@ -85,53 +98,66 @@ class CallRunner:
         self, context: Any, operation: Operation[Request, Response], request: Request
     ) -> Response:
         """Runs an operation that writes nothing."""
-        run = self._prepare(context, operation, request)
-        return await self._answer(self._database.read, run, operation, context.peer())
+        return await self._run(self._database.read, context, operation, request)
 
     async def write(
         self, context: Any, operation: Operation[Request, Response], request: Request
     ) -> Response:
         """Runs an operation whose writes are committed together, or not at all."""
-        run = self._prepare(context, operation, request)
-        response = await self._answer(self._database.write, run, operation, context.peer())
+        response = await self._run(self._database.write, context, operation, request)
         self._feed.notify()
         return response
 
-    def _prepare(
-        self, context: Any, operation: Operation[Request, Response], request: Request
-    ) -> Callable[[Session], Response]:
-        api_key = bearer_token(context)
-        request_id, peer = request_id_of(context), context.peer()
-
-        def run(session: Session) -> Response:
-            caller = principals.authenticate(session, api_key)
-            origin = journal.Origin(str(caller.name), request_id, peer)
-            try:
-                check_known(request)
-                call = Call(session, caller, origin, self._pages, self._settings)
-                return operation(call, request)
-            except PermissionDeniedError as denial:
-                raise _Denied(origin, denial) from denial
-
-        return run
-
-    async def _answer(
+    async def _run(
         self,
         transact: Callable[[Callable[[Session], Response]], Awaitable[Response]],
-        run: Callable[[Session], Response],
+        context: Any,
         operation: Operation[Request, Response],
-        peer: str,
+        request: Request,
     ) -> Response:
+        origin = journal.Origin(_NOBODY, request_id_of(context), context.peer())
         try:
-            return await transact(run)
-        except UnauthenticatedError:
-            # Not audited: without a key nobody may make the database grow.
-            logger.info("no valid credential for %s from %s", operation.__name__, peer)
+            credential = await self.authenticator.credential_of(context)
+            return await transact(partial(self._operate, credential, origin, operation, request))
+        except UnauthenticatedError as error:
+            await self._note_attempt(_Refused(origin, error), operation.__name__)
             raise
-        except _Denied as denied:
-            # The refused transaction is rolled back, so the denial needs one of its own.
-            await self._database.write(partial(denied.record, operation=operation.__name__))
-            raise denied.error from None
+        except _Refused as refused:
+            if isinstance(refused.error, UnauthenticatedError):
+                await self._note_attempt(refused, operation.__name__)
+            else:
+                # The refused transaction is rolled back, so the denial needs one of its own.
+                await self._database.write(partial(refused.record, operation=operation.__name__))
+            raise refused.error from None
+
+    def _operate(
+        self,
+        credential: Credential,
+        origin: journal.Origin,
+        operation: Operation[Request, Response],
+        request: Request,
+        session: Session,
+    ) -> Response:
+        caller = principals.authenticate(session, credential)
+        origin = replace(origin, principal=str(caller.name))
+        try:
+            check_known(request)
+            call = Call(session, caller, origin, self._pages, self._settings)
+            return operation(call, request)
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise _Refused(origin, error, caller.subject) from error
+
+    async def _note_attempt(self, refused: "_Refused", operation: str) -> None:
+        """Audits a bad credential, unless there were many: that it is bad is the answer anyway."""
+        logger.info("no valid credential for %s from %s", operation, refused.origin.peer)
+        suppressed = self._failed_attempts.take()
+        if suppressed is None:
+            return
+        write = partial(refused.record, operation=operation, suppressed=suppressed)
+        try:
+            await self._database.write(write)
+        except LorikeetError as error:
+            logger.warning("a failed authentication is not in the audit trail: %s", error.message)
 
 
 def request_id_of(context: Any) -> str:
@@ -142,22 +168,29 @@ def request_id_of(context: Any) -> str:
     return uuid.uuid4().hex
 
 
-class _Denied(Exception):
+class _Refused(Exception):
     """Carries a refusal, and whom it refused, out of the transaction."""
 
-    def __init__(self, origin: journal.Origin, error: PermissionDeniedError) -> None:
+    def __init__(
+        self,
+        origin: journal.Origin,
+        error: PermissionDeniedError | UnauthenticatedError,
+        subject: str = "",
+    ) -> None:
         super().__init__(error.message)
         self.origin = origin
         self.error = error
+        self._subject = {"subject": subject} if subject else {}
 
-    def record(self, session: Session, operation: str) -> None:
+    def record(self, session: Session, **detail: Any) -> None:
         metadata = self.error.metadata
-        logger.info("denied %s to %s: %s", operation, self.origin.principal, self.error.message)
+        logger.info("denied %s to %s: %s", detail, self.origin.principal, self.error.message)
         journal.record_denial(
             session,
             self.origin,
             metadata.get("permission", self.error.reason),
             metadata.get("resource", ""),
-            operation=operation,
             reason=self.error.reason,
+            **self._subject,
+            **detail,
         )

@@ -16,6 +16,7 @@ from registry_service.artifact_keeper import ArtifactKeeper
 from registry_service.artifact_servicer import ArtifactServicer
 from registry_service.artifacts.object_store import LocalObjectStore
 from registry_service.artifacts.staging import UploadStaging
+from registry_service.authentication import Authenticator
 from registry_service.bootstrap import (
     create_first_principals,
     lock_data_directory,
@@ -58,7 +59,9 @@ class RegistryService:
         """Prepares the database, serves, and returns the address with the real port."""
         secret = self._prepare()
         feed = ChangeFeed()
-        runner = CallRunner(self._database, PageTokens(secret), self._settings, feed)
+        runner = CallRunner(
+            self._database, PageTokens(secret), self._settings, feed, Authenticator()
+        )
         self._add_servicers(runner, feed)
         names = [pb.DESCRIPTOR.services_by_name[name].full_name for name in _SERVICES]
         address = await self._server.start(names)

@@ -61,10 +61,13 @@ class RegistryClient:
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._deadline = deadline
 
-    async def identify(self, api_key: str = "") -> registry_pb2.Identity:
-        """Whose key it is; UNAUTHENTICATED for one that is not valid. Empty: this service."""
-        request = registry_pb2.IdentifyCallerRequest(api_key=api_key)
-        with _translated(own_credential=not api_key):
+    async def identify(self, token: str = "", *, subject: str = "") -> registry_pb2.Identity:
+        """Who presented a token (an API key or a JWT), or a subject of a verified certificate.
+
+        UNAUTHENTICATED for what is not valid. Without either: this service.
+        """
+        request = registry_pb2.IdentifyCallerRequest(api_key=token, subject=subject)
+        with _translated(own_credential=not (token or subject)):
             identity: registry_pb2.Identity = await self._access.IdentifyCaller(
                 request, timeout=self._deadline, metadata=self._metadata
             )

@@ -8,14 +8,12 @@ import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import _async as aio_health
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from lorikeet.rpc.errors import UnauthenticatedError
 from lorikeet.rpc.interceptor import ErrorInterceptor
 from lorikeet.rpc.tls import ServerTlsFiles, server_credentials
 
@@ -112,20 +110,3 @@ def write_ready_file(path: Path | None, address: str) -> None:
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         json.dump({"address": address, "pid": os.getpid()}, file)
     Path(file.name).replace(path)
-
-
-def bearer_token(context: aio.ServicerContext[Any, Any]) -> str:
-    """The API key of the call; UNAUTHENTICATED, with one message for every bad credential."""
-    for key, value in context.invocation_metadata() or ():
-        if key == "authorization" and isinstance(value, str):
-            scheme, _, token = value.partition(" ")
-            if scheme.lower() == "bearer" and token:
-                return token
-    raise invalid_credential()
-
-
-def invalid_credential() -> UnauthenticatedError:
-    return UnauthenticatedError(
-        "the request carries no valid credential: send 'authorization: Bearer <api key>'",
-        reason="CREDENTIAL_INVALID",
-    )

@@ -1,13 +1,18 @@
 """Principals, grants and API keys; administrators only, but anyone may ask who they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 from google.protobuf.empty_pb2 import Empty
 
-from lorikeet.rpc.errors import AlreadyExistsError, FailedPreconditionError, permission_denied
+from lorikeet.rpc.credentials import invalid_credential
+from lorikeet.rpc.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    LorikeetError,
+    permission_denied,
+)
 from lorikeet.rpc.names import ApiKeyName, PrincipalName, TenantName, check_identifier
-from lorikeet.rpc.server import invalid_credential
 from protos import registry_pb2 as pb
 from registry_service.access import (
     ACT_AS,
@@ -19,6 +24,7 @@ from registry_service.access import (
     generate_api_key,
 )
 from registry_service.calls import Call
+from registry_service.credentials import Credential
 from registry_service.messages import api_key_message, grant_messages, principal_message
 from registry_service.models import ApiKeyRow, PrincipalRow
 from registry_service.operations.tenants import MAX_DISPLAY_NAME, existing_tenant
@@ -131,19 +137,28 @@ def delete_api_key(call: Call, request: pb.DeleteApiKeyRequest) -> Empty:
     return Empty()
 
 
-def identify_caller(call: Call, request: pb.IdentifyCallerRequest) -> pb.Identity:
-    """The caller, or the owner of a key that was presented to the caller.
+def identify_caller(
+    presented: Credential | LorikeetError | None,
+) -> Callable[[Call, pb.IdentifyCallerRequest], pb.Identity]:
+    """The caller, or whoever presented something to the caller; an error is what is wrong with it.
 
-    A service learns nothing about keys of tenants it may not act for: to it they are not valid.
+    A service learns nothing about principals of tenants it may not act for: what they present is
+    not valid to it.
     """
-    if not request.api_key:
-        return _identity(call.caller)
-    if not call.caller.is_agent:
-        raise permission_denied("act_as", str(call.caller.name))
-    owner = principals.authenticate(call.session, request.api_key)
-    if not call.caller.holds(ACT_AS, owner.tenant):
-        raise invalid_credential()
-    return _identity(owner)
+
+    def identify_caller(call: Call, request: pb.IdentifyCallerRequest) -> pb.Identity:
+        if presented is None:
+            return _identity(call.caller)
+        if not call.caller.is_agent:
+            raise permission_denied("act_as", str(call.caller.name))
+        if isinstance(presented, LorikeetError):
+            raise presented
+        owner = principals.authenticate(call.session, presented)
+        if not call.caller.holds(ACT_AS, owner.tenant):
+            raise invalid_credential()
+        return _identity(owner)
+
+    return identify_caller
 
 
 def _identity(caller: Caller) -> pb.Identity:

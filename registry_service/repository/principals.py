@@ -1,19 +1,38 @@
 """Principals, their grants and their API keys."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from lorikeet.rpc.credentials import invalid_credential
 from lorikeet.rpc.names import PrincipalName
-from lorikeet.rpc.server import invalid_credential
-from registry_service.access import Caller, Grant, secret_matches, split_api_key
-from registry_service.models import ApiKeyRow, GrantRow, PrincipalRow
+from registry_service.access import USE, Caller, Grant, secret_matches, split_api_key
+from registry_service.credentials import Credential, CredentialKind
+from registry_service.models import ApiKeyRow, GrantRow, PrincipalRow, SubjectRow, TenantRow
+
+# Names of callers that no principal stands for: no principal may be given one.
+TOKEN_USER_PREFIX = "jwt."
+_TOKEN_USER_DIGITS = 32
 
 
-def authenticate(session: Session, api_key: str) -> Caller:
-    """The owner of a valid key; one UNAUTHENTICATED for malformed, unknown, wrong and expired."""
+def authenticate(session: Session, credential: Credential) -> Caller:
+    """Who presents it; one UNAUTHENTICATED for malformed, unknown, wrong, expired and ambiguous."""
+    if credential.kind is CredentialKind.API_KEY:
+        return _owner_of_key(session, credential.value)
+    found = _known_by(session, credential.subjects)
+    if len(found) == 1:
+        subject, name = found[0]
+        return Caller(name, _grants(session, name), subject=subject)
+    if not found and session.get(TenantRow, credential.tenant) is not None:
+        return _plain_user(credential.tenant, credential.value)
+    # Several principals: whom a certificate means must not depend on the order of its names.
+    raise invalid_credential()
+
+
+def _owner_of_key(session: Session, api_key: str) -> Caller:
     parts = split_api_key(api_key)
     if parts is None:
         raise invalid_credential()
@@ -23,19 +42,33 @@ def authenticate(session: Session, api_key: str) -> Caller:
         raise invalid_credential()
     if row.expire_time is not None and row.expire_time <= datetime.now(UTC):
         raise invalid_credential()
-    return _caller(session, row)
+    name = PrincipalName(row.tenant_id, row.principal_id)
+    return Caller(name, _grants(session, name), expire_time=row.expire_time)
 
 
-def _caller(session: Session, row: ApiKeyRow) -> Caller:
+def _known_by(session: Session, subjects: Sequence[str]) -> list[tuple[str, PrincipalName]]:
+    """Principals that go by any of these, each with one of the subjects that say so."""
+    rows = session.scalars(
+        select(SubjectRow).where(SubjectRow.subject.in_(subjects)).order_by(SubjectRow.subject)
+    )
+    found = {PrincipalName(row.tenant_id, row.principal_id): row.subject for row in rows}
+    return [(subject, name) for name, subject in found.items()]
+
+
+def _plain_user(tenant: str, subject: str) -> Caller:
+    """Someone the token's issuer knows and we do not: may use what its tenant may use."""
+    digest = hashlib.sha256(subject.encode()).hexdigest()[:_TOKEN_USER_DIGITS]
+    name = PrincipalName(tenant, f"{TOKEN_USER_PREFIX}{digest}")
+    return Caller(name, frozenset({Grant(USE, f"tenants/{tenant}")}), subject=subject)
+
+
+def _grants(session: Session, name: PrincipalName) -> frozenset[Grant]:
     grants = session.execute(
         select(GrantRow.permission, GrantRow.scope).where(
-            GrantRow.tenant_id == row.tenant_id, GrantRow.principal_id == row.principal_id
+            GrantRow.tenant_id == name.tenant, GrantRow.principal_id == name.principal
         )
     )
-    return Caller(
-        name=PrincipalName(row.tenant_id, row.principal_id),
-        grants=frozenset(Grant(permission, scope) for permission, scope in grants),
-    )
+    return frozenset(Grant(permission, scope) for permission, scope in grants)
 
 
 def get(session: Session, name: PrincipalName) -> PrincipalRow | None:
