@@ -15,8 +15,6 @@ from registry_service.config import Settings, load_settings
 from registry_service.secret_files import SecretFilesError
 from registry_service.service import RegistryService
 
-_START_ERRORS = (ValidationError, SettingsError, InsecureBindError, StartError, TlsFilesError)
-
 logger = logging.getLogger("registry_service")
 
 _START_ERRORS = (
@@ -24,6 +22,7 @@ _START_ERRORS = (
     SecretFilesError,
     SettingsError,
     StartError,
+    TlsFilesError,
     ValidationError,
 )
 
