@@ -5,14 +5,19 @@ import logging
 import zlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from adapter_format.artifact import WEIGHTS_FILE
 from adapter_format.config_fields import CONFIG_FILE
-from lorikeet.rpc.errors import DataLossError, OutOfRangeError, UnavailableError
+from lorikeet.rpc.errors import OutOfRangeError
 from protos import registry_pb2 as pb
-from registry_service.artifacts.object_store import LocalObjectStore, ObjectMissingError
+from registry_service.artifacts.object_store import (
+    ObjectMissingError,
+    ObjectStore,
+    ObjectStream,
+)
 from registry_service.artifacts.staging import UploadStaging
+from registry_service.artifacts.storage_errors import artifact_corrupt, storage_unavailable
 from registry_service.artifacts.validation import (
     AdapterFacts,
     refusal,
@@ -25,14 +30,13 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 READ_CHUNK_BYTES = 256 * 1024
-_RETRY_SECONDS = 5.0
 
 
 class ArtifactKeeper:
     """Owns the staging area and the object store; validations never delay chunks."""
 
     def __init__(
-        self, staging: UploadStaging, store: LocalObjectStore, num_threads: int, max_rank: int
+        self, staging: UploadStaging, store: ObjectStore, num_threads: int, max_rank: int
     ) -> None:
         self._staging = staging
         self._store = store
@@ -76,7 +80,7 @@ class ArtifactKeeper:
             while offset < size:
                 data = await self._in(self._chunks, lambda: file.read(READ_CHUNK_BYTES))
                 if not data:
-                    raise _corrupt(key)
+                    raise artifact_corrupt(key)
                 yield pb.ReadArtifactResponse(offset=offset, data=data, crc32=zlib.crc32(data))
                 offset += len(data)
         finally:
@@ -106,28 +110,15 @@ class ArtifactKeeper:
             self._store.put_file(f"{plan.storage_path}/{name}", self._staging.path(upload, name))
         return facts
 
-    def _open(self, key: str, offset: int) -> BinaryIO:
+    def _open(self, key: str, offset: int) -> ObjectStream:
         try:
-            file = self._store.open(key)
+            return self._store.open(key, offset)
         except ObjectMissingError as error:
-            raise _corrupt(key) from error
-        file.seek(offset)
-        return file
+            raise artifact_corrupt(key) from error
 
     async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(executor, work)
         except OSError as error:
             logger.exception("the storage failed")
-            raise UnavailableError(
-                "the registry's storage failed: it may be full",
-                reason="STORAGE_FAILED",
-                retry_after=_RETRY_SECONDS,
-            ) from error
-
-
-def _corrupt(key: str) -> DataLossError:
-    return DataLossError(
-        f"the stored file {key.rpartition('/')[2]} is missing or too short",
-        reason="ARTIFACT_CORRUPT",
-    )
+            raise storage_unavailable("the registry's storage failed, it may be full") from error

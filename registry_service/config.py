@@ -57,6 +57,21 @@ class Settings(BaseSettings):
     heartbeat_seconds: float = Field(10.0, gt=0, description="silence a watcher is left in")
     num_read_threads: int = Field(8, gt=0, description="database readers at a time")
     num_artifact_threads: int = Field(4, gt=0, description="files handled at a time")
+    s3_bucket: str | None = Field(
+        None, description="keep artifacts in this bucket; by default in the data directory"
+    )
+    s3_endpoint: str | None = Field(None, description="URL of the S3 server; by default Amazon's")
+    s3_region: str | None = Field(None, description="region of the bucket")
+    s3_prefix: str = Field("", description="what every key in the bucket begins with")
+    s3_ca_bundle: Path | None = Field(None, description="file of CA certificates the server needs")
+    s3_path_style: bool = Field(False, description="address the bucket in the path, not the host")
+    s3_access_key_id: str | None = Field(
+        None, description="by default boto3 looks for credentials in its own ways"
+    )
+    s3_secret_access_key: SecretStr | None = Field(None, description="goes with the access key id")
+    s3_connect_seconds: float = Field(2.0, gt=0, description="time to connect to S3")
+    s3_read_seconds: float = Field(5.0, gt=0, description="time S3 may be silent")
+    s3_attempts: int = Field(2, gt=0, description="how often a request to S3 is made in all")
 
     @property
     def resolved_database_url(self) -> str:

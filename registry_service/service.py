@@ -14,7 +14,6 @@ from registry_service.access_servicer import AccessServicer
 from registry_service.adapter_servicer import AdapterServicer
 from registry_service.artifact_keeper import ArtifactKeeper
 from registry_service.artifact_servicer import ArtifactServicer
-from registry_service.artifacts.object_store import LocalObjectStore
 from registry_service.artifacts.staging import UploadStaging
 from registry_service.authentication import Authenticator
 from registry_service.bootstrap import (
@@ -28,6 +27,7 @@ from registry_service.feed import ChangeFeed
 from registry_service.pages import PageTokens
 from registry_service.repository import server_secrets, uploads
 from registry_service.repository.database import Database, make_engine
+from registry_service.stores import open_store
 from registry_service.sweeper import Sweeper
 from registry_service.upload_gate import UploadGate
 
@@ -47,9 +47,9 @@ class RegistryService:
         engine = make_engine(settings.resolved_database_url, num_readers)
         self._database = Database(engine, num_readers)
         self._staging = UploadStaging(settings.data_dir / "uploads")
-        store = LocalObjectStore(settings.data_dir / "objects")
+        self._store = open_store(settings)
         self._keeper = ArtifactKeeper(
-            self._staging, store, settings.num_artifact_threads, settings.max_lora_rank
+            self._staging, self._store, settings.num_artifact_threads, settings.max_lora_rank
         )
         self._gate = UploadGate()
         self._sweeper = Sweeper(self._database, self._keeper, self._gate)
@@ -77,6 +77,7 @@ class RegistryService:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._sweeping
         self._keeper.close()
+        self._store.close()
         self._database.close()
         os.close(self._lock)
 

@@ -1,76 +1,61 @@
-"""Where the bytes of versions live for good."""
+"""Where bytes live: the operations that every object store has."""
 
-import errno
-import os
-import re
-import shutil
-import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
-
-_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+from typing import Protocol
 
 
 class ObjectMissingError(LookupError):
-    """A version's bytes are not where they must be."""
+    """There is no such object, or it ends before the offset that was asked for."""
 
 
-class LocalObjectStore:
-    """Objects as files under one directory: whole and durable, or absent.
+@dataclass(frozen=True)
+class StoredObject:
+    """What a listing says about one object."""
 
-    Keys are made by the service ("tenants/a/sha256/<hex>/file"), never by clients; they are checked
-    all the same, since whatever gets past this class writes to the disk.
+    key: str
+    size_bytes: int
+    modified: datetime
+
+
+class ObjectStream(Protocol):
+    """The bytes of an object, read once from front to back."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes, fewer only at the end."""
+
+    def close(self) -> None: ...
+
+
+class ObjectStore(Protocol):
+    """Objects by key: whole and durable, or absent.
+
+    Methods block and may be called from several threads. Each raises UnavailableError
+    STORAGE_UNAVAILABLE within a bounded time when the store does not answer.
     """
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True, exist_ok=True)
 
     def put_file(self, key: str, source: Path) -> None:
         """Stores the bytes of `source`, which must not change afterwards; replaces atomically."""
-        target = self._path(key)
-        self._make_directories(target.parent)
-        with tempfile.TemporaryDirectory(dir=self._root, prefix="put-") as directory:
-            staged = Path(directory) / target.name
-            _link_or_copy(source, staged)
-            _sync(staged)
-            staged.replace(target)
-        _sync(target.parent)
 
-    def open(self, key: str) -> BinaryIO:
-        """The object's bytes; ObjectMissingError when there is none."""
-        try:
-            return self._path(key).open("rb")
-        except FileNotFoundError as error:
-            raise ObjectMissingError(key) from error
+    def put_bytes(self, key: str, data: bytes | bytearray) -> None:
+        """Stores `data`; replaces atomically."""
 
-    def _path(self, key: str) -> Path:
-        segments = key.split("/")
-        if not all(_SEGMENT.fullmatch(segment) for segment in segments):
-            raise ValueError(f"{key!r} is not an object key")
-        return self._root.joinpath(*segments)
+    def open(self, key: str, offset: int = 0) -> ObjectStream:
+        """The object's bytes from `offset`; ObjectMissingError when there is none."""
 
-    def _make_directories(self, directory: Path) -> None:
-        """Creates `directory`; each new entry is made durable in its parent."""
-        if directory.is_dir():
-            return
-        self._make_directories(directory.parent)
-        directory.mkdir(exist_ok=True)
-        _sync(directory.parent)
+    def size(self, key: str) -> int | None:
+        """Bytes of an object; None when there is none."""
 
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object whose key begins with `prefix`, which ends in "/"."""
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP):
-            raise
-        shutil.copyfile(source, target)
+    def delete(self, keys: Iterable[str]) -> None:
+        """Removes objects; those that are not there do not matter."""
 
+    def presigned_url(self, key: str, seconds: int) -> str | None:
+        """A URL that reads the object for that long; None where there is no such thing."""
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def close(self) -> None:
+        """Gives back connections."""
