@@ -7,7 +7,7 @@ The names are those of PEFT 0.21's LoraConfig.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from adapter_format.violation import Violation, shown
+from adapter_format.violation import Reason, Violation, shown
 
 CONFIG_FILE = "adapter_config.json"
 
@@ -77,12 +77,15 @@ def field_violations(config: Mapping[str, Any]) -> Iterator[Violation]:
         if name in NEUTRAL:
             # `in` would take 0 for False.
             if not (value is None or value is False or value in ([], {}, "")):
-                yield _refused(name, f"is {shown(value)}, but {NEUTRAL[name]}")
+                description = f"is {shown(value)}, but {NEUTRAL[name]}"
+                yield _refused(name, Reason.FIELD_UNSUPPORTED, description)
         elif name == "bias":
             if value != "none":
-                yield _refused(name, f"is {shown(value)}: only 'none' is supported")
+                description = f"is {shown(value)}: only 'none' is supported"
+                yield _refused(name, Reason.FIELD_UNSUPPORTED, description)
         elif name not in READ and name not in HARMLESS and name != "auto_mapping":
-            yield _refused(name, "is not a field of PEFT's LoraConfig: remove it")
+            description = "is not a field of PEFT's LoraConfig: remove it"
+            yield _refused(name, Reason.FIELD_UNKNOWN, description)
     yield from _init_violations(config.get("init_lora_weights", True))
 
 
@@ -92,6 +95,7 @@ def _init_violations(value: Any) -> Iterator[Violation]:
     if not isinstance(value, str) or value not in _INIT_NAMES:
         yield _refused(
             "init_lora_weights",
+            Reason.BASE_WEIGHTS_CHANGED,
             f"is {shown(value)}, which may need other base weights than the published ones: "
             "convert the adapter when saving it (path_initial_model_for_weight_conversion)",
         )
@@ -100,9 +104,10 @@ def _init_violations(value: Any) -> Iterator[Violation]:
 def unsafe_violations(config: Mapping[str, Any]) -> Iterator[Violation]:
     """Fields that would make a reader import code."""
     if config.get("auto_mapping") is not None:
-        yield _refused("auto_mapping", "names code to import, which is never done: set it to null")
+        description = "names code to import, which is never done: set it to null"
+        yield _refused("auto_mapping", Reason.CODE_REFERENCE, description)
 
 
-def _refused(name: str, description: str) -> Violation:
+def _refused(name: str, reason: Reason, description: str) -> Violation:
     field = name if name.isidentifier() and len(name) <= 64 else shown(name)
-    return Violation(f"{CONFIG_FILE}:{field}", description)
+    return Violation(f"{CONFIG_FILE}:{field}", reason, description)

@@ -13,7 +13,7 @@ from adapter_format.config_fields import CONFIG_FILE, field_violations
 from adapter_format.name_pattern import MatchBudget, SuffixPattern
 from adapter_format.name_syntax import PatternError
 from adapter_format.target_modules import TargetError, adapted_modules
-from adapter_format.violation import Violation, shown
+from adapter_format.violation import Reason, Violation, shown
 
 # Enough to name every module of a large model one by one; more only costs time.
 MAX_ENTRIES = 1024
@@ -48,7 +48,7 @@ def read_lora_config(
         ranks = _by_pattern("rank_pattern", config, names, config["r"], budget)
         alphas = _by_pattern("alpha_pattern", config, names, config["lora_alpha"], budget)
     except TargetError as error:
-        return None, [_refused(error.field, error.description)]
+        return None, [_refused(error.field, error.reason, error.description)]
     divisor = math.sqrt if config.get("use_rslora") else float
     return LoraConfig(
         {name: LoraModule(ranks[name], alphas[name] / divisor(ranks[name])) for name in names}
@@ -58,11 +58,13 @@ def read_lora_config(
 def _value_violations(config: Mapping[str, Any], max_rank: int) -> Iterator[Violation]:
     if config.get("peft_type") != "LORA":
         found = shown(config.get("peft_type"))
-        yield _refused("peft_type", f"is {found}: only 'LORA' is supported")
+        description = f"is {found}: only 'LORA' is supported"
+        yield _refused("peft_type", Reason.FIELD_UNSUPPORTED, description)
     if config.get("task_type") not in (None, "CAUSAL_LM"):
-        yield _refused("task_type", f"is {shown(config['task_type'])}: only 'CAUSAL_LM' is served")
+        description = f"is {shown(config['task_type'])}: only 'CAUSAL_LM' is served"
+        yield _refused("task_type", Reason.FIELD_UNSUPPORTED, description)
     if not isinstance(config.get("use_rslora", False), bool):
-        yield _refused("use_rslora", "must be true or false")
+        yield _refused("use_rslora", Reason.FIELD_TYPE, "must be true or false")
     yield from _rank_violations("r", config.get("r"), max_rank)
     yield from _alpha_violations("lora_alpha", config.get("lora_alpha"))
     for field, check in (
@@ -71,7 +73,8 @@ def _value_violations(config: Mapping[str, Any], max_rank: int) -> Iterator[Viol
     ):
         patterns = config.get(field) or {}
         if not isinstance(patterns, dict) or len(patterns) > MAX_ENTRIES:
-            yield _refused(field, f"must be an object of at most {MAX_ENTRIES} entries")
+            description = f"must be an object of at most {MAX_ENTRIES} entries"
+            yield _refused(field, Reason.FIELD_TYPE, description)
             continue
         for value in patterns.values():
             yield from check(field, value)
@@ -79,17 +82,18 @@ def _value_violations(config: Mapping[str, Any], max_rank: int) -> Iterator[Viol
 
 def _rank_violations(field: str, value: Any, max_rank: int) -> Iterator[Violation]:
     if type(value) is not int or value < 1:
-        yield _refused(field, f"is {shown(value)}: a rank is a positive integer")
+        description = f"is {shown(value)}: a rank is a positive integer"
+        yield _refused(field, Reason.RANK_INVALID, description)
     elif value > max_rank:
-        yield _refused(
-            field, f"asks for rank {shown(value)}: the largest rank served here is {max_rank}"
-        )
+        description = f"asks for rank {shown(value)}: the largest rank served here is {max_rank}"
+        yield _refused(field, Reason.RANK_TOO_LARGE, description)
 
 
 def _alpha_violations(field: str, value: Any) -> Iterator[Violation]:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value <= _MAX_ALPHA:
-        yield _refused(field, f"is {shown(value)}: a positive number up to 1e9 is needed")
+        description = f"is {shown(value)}: a positive number up to 1e9 is needed"
+        yield _refused(field, Reason.ALPHA_INVALID, description)
 
 
 def _by_pattern(
@@ -104,15 +108,16 @@ def _by_pattern(
             for name in names
         }
     except PatternError as error:
-        raise TargetError(field, f"has a pattern that {error}") from error
+        raise TargetError(field, error.reason, f"has a pattern that {error}") from error
 
 
 def _pattern(field: str, text: str, budget: MatchBudget) -> SuffixPattern:
     try:
         return SuffixPattern(text, budget)
     except PatternError as error:
-        raise TargetError(field, f"has the key {shown(text)}, a pattern that {error}") from error
+        description = f"has the key {shown(text)}, a pattern that {error}"
+        raise TargetError(field, error.reason, description) from error
 
 
-def _refused(field: str, description: str) -> Violation:
-    return Violation(f"{CONFIG_FILE}:{field}", description)
+def _refused(field: str, reason: Reason, description: str) -> Violation:
+    return Violation(f"{CONFIG_FILE}:{field}", reason, description)

@@ -11,7 +11,7 @@ import numpy as np
 from adapter_format.base_modules import BaseModules
 from adapter_format.lora_config import LoraConfig
 from adapter_format.safetensors_header import SafetensorsHeader, TensorInfo
-from adapter_format.violation import Violation
+from adapter_format.violation import Problem, Reason, Violation
 
 _PREFIX = "base_model.model."
 _SUFFIXES = (".lora_A.weight", ".lora_B.weight")
@@ -37,38 +37,48 @@ def tensor_violations(
     for tensor in header.tensors:
         problem = _problem(tensor, lora, base, present)
         if problem:
-            yield Violation(tensor.name, problem)
+            yield Violation(tensor.name, problem.reason, problem.description)
     for module in lora.modules:
         if present.isdisjoint(tensor_names(module)):
             yield Violation(
                 _PREFIX + module,
+                Reason.TENSOR_MISSING,
                 "is a declared target but has no tensor: save it or take it out of target_modules",
             )
 
 
 def _problem(
     tensor: TensorInfo, lora: LoraConfig, base: BaseModules, present: set[str]
-) -> str | None:
+) -> Problem | None:
     """Why one tensor is refused; None when it is not."""
     suffix = next((s for s in _SUFFIXES if tensor.name.endswith(s)), None)
     if suffix is None or not tensor.name.startswith(_PREFIX):
-        return "is not a LoRA matrix: only base_model.model.….lora_A.weight and lora_B.weight are"
+        return Problem(
+            Reason.TENSOR_UNEXPECTED,
+            "is not a LoRA matrix: only base_model.model.….lora_A.weight and lora_B.weight are",
+        )
     module = tensor.name[len(_PREFIX) : -len(suffix)]
     shape = base.shapes.get(module)
     if shape is None:
-        return f"adapts {module}, which is not an adaptable module of the base model"
+        description = f"adapts {module}, which is not an adaptable module of the base model"
+        return Problem(Reason.TENSOR_MODULE_UNKNOWN, description)
     if module not in lora.modules:
-        return f"adapts {module}, which the config does not declare: add it to target_modules"
+        description = (
+            f"adapts {module}, which the config does not declare: add it to target_modules"
+        )
+        return Problem(Reason.TENSOR_UNDECLARED, description)
     other = _SUFFIXES[1 - _SUFFIXES.index(suffix)]
     if _PREFIX + module + other not in present:
-        return f"has no counterpart {_PREFIX + module + other}: save both"
+        description = f"has no counterpart {_PREFIX + module + other}: save both"
+        return Problem(Reason.TENSOR_UNPAIRED, description)
     rank = lora.modules[module].rank
     is_a = suffix == _SUFFIXES[0]
     expected = (rank, shape.in_features) if is_a else (shape.out_features, rank)
     if tensor.shape != expected:
-        return (
+        return Problem(
+            Reason.TENSOR_SHAPE_MISMATCH,
             f"has shape {list(tensor.shape)}, but rank {rank} on this base model needs "
-            f"{list(expected)}"
+            f"{list(expected)}",
         )
     return None
 
@@ -78,7 +88,8 @@ def finite_violations(file: BinaryIO, header: SafetensorsHeader) -> Iterator[Vio
     for tensor in header.tensors:
         file.seek(header.data_start + tensor.begin)
         if not _is_finite(file, tensor):
-            yield Violation(tensor.name, "has an element that is infinite or not a number")
+            description = "has an element that is infinite or not a number"
+            yield Violation(tensor.name, Reason.TENSOR_NOT_FINITE, description)
 
 
 def are_finite(data: bytes | bytearray, dtype: str) -> bool:

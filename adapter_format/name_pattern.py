@@ -19,8 +19,8 @@ from adapter_format.name_syntax import (
     Characters,
     Choice,
     Concatenation,
+    CostlyPatternError,
     Node,
-    PatternError,
     Position,
     Repeat,
     parse_pattern,
@@ -48,7 +48,9 @@ class MatchBudget:
     def spend(self, amount: int) -> None:
         self.remaining -= amount
         if self.remaining < 0:
-            raise PatternError("takes too long to match: write a simpler one, or list the names")
+            raise CostlyPatternError(
+                "takes too long to match: write a simpler one, or list the names"
+            )
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,8 @@ class _Compiler:
         self._budget.spend(_EMIT_COST)
         self._left -= 1  # not of instructions only: the empty group has none to count
         if self._left < 0:
-            raise PatternError(f"expands to more than {_MAX_PROGRAM} steps: write a shorter one")
+            message = f"expands to more than {_MAX_PROGRAM} steps: write a shorter one"
+            raise CostlyPatternError(message)
         match node:
             case Characters(allowed):
                 return _add(program, _Take(allowed, then))

@@ -13,6 +13,8 @@ references, looking behind, flags, conditionals, possessive repetition, atomic g
 import string
 from dataclasses import dataclass
 
+from adapter_format.violation import Reason
+
 # Module names have no other characters; a set is what it takes of these.
 ALPHABET = frozenset(string.ascii_letters + string.digits + "_.-")
 WORD = ALPHABET - frozenset(".-")
@@ -26,6 +28,14 @@ _MAX_REPEATS = 1000
 
 class PatternError(ValueError):
     """Why a pattern is refused; the message is safe to show."""
+
+    reason = Reason.PATTERN_INVALID
+
+
+class CostlyPatternError(PatternError):
+    """A pattern that would take too long or too much memory."""
+
+    reason = Reason.PATTERN_TOO_COSTLY
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,8 @@ Node = Characters | Position | Concatenation | Choice | Repeat | Ahead
 def parse_pattern(text: str) -> Node:
     """The tree of a pattern. Raises PatternError."""
     if len(text) > _MAX_LENGTH:
-        raise PatternError(f"has {len(text)} characters: at most {_MAX_LENGTH} are allowed")
+        message = f"has {len(text)} characters: at most {_MAX_LENGTH} are allowed"
+        raise CostlyPatternError(message)
     parser = _Parser(text)
     node = parser.choice(0)
     if parser.next:
@@ -96,7 +107,7 @@ class _Parser:
 
     def choice(self, depth: int) -> Node:
         if depth > _MAX_DEPTH:
-            raise PatternError(f"has groups nested deeper than {_MAX_DEPTH}")
+            raise CostlyPatternError(f"has groups nested deeper than {_MAX_DEPTH}")
         options = [self._concatenation(depth)]
         while self._accept("|"):
             options.append(self._concatenation(depth))
@@ -210,7 +221,7 @@ class _Parser:
             raise PatternError("repeats an anchor")
         least, most = bounds
         if max(least, most or 0) > _MAX_REPEATS:
-            raise PatternError(f"repeats something more than {_MAX_REPEATS} times")
+            raise CostlyPatternError(f"repeats something more than {_MAX_REPEATS} times")
         if most is not None and most < least:
             raise PatternError("has a repetition whose most is less than its least")
         self._accept("?")  # lazy: it finds the same names
@@ -238,5 +249,5 @@ class _Parser:
         while self.next and self.next in string.digits:
             self._position += 1
         if self._position - start > 9:
-            raise PatternError(f"repeats something more than {_MAX_REPEATS} times")
+            raise CostlyPatternError(f"repeats something more than {_MAX_REPEATS} times")
         return self._text[start : self._position]

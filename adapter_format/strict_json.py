@@ -4,13 +4,17 @@ import json
 from collections import Counter
 from typing import Any, NoReturn
 
-from adapter_format.violation import shown
+from adapter_format.violation import Reason, shown
 
 _MAX_DEPTH = 32
 
 
 class StrictJsonError(ValueError):
     """Why a text is refused; the message is safe to show."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 def parse_object(text: bytes) -> dict[str, Any]:
@@ -22,13 +26,14 @@ def parse_object(text: bytes) -> dict[str, Any]:
     except StrictJsonError:
         raise
     except RecursionError as error:
-        raise StrictJsonError("is nested too deeply") from error
+        raise StrictJsonError(Reason.JSON_TOO_DEEP, "is nested too deeply") from error
     except UnicodeDecodeError as error:
-        raise StrictJsonError("is not UTF-8 text") from error
+        raise StrictJsonError(Reason.JSON_NOT_UTF8, "is not UTF-8 text") from error
     except ValueError as error:
-        raise StrictJsonError(f"is not valid JSON: {shown(str(error))}") from error
+        message = f"is not valid JSON: {shown(str(error))}"
+        raise StrictJsonError(Reason.JSON_INVALID, message) from error
     if not isinstance(value, dict):
-        raise StrictJsonError("is not a JSON object")
+        raise StrictJsonError(Reason.JSON_NOT_OBJECT, "is not a JSON object")
     _check_depth(value)
     return value
 
@@ -44,16 +49,17 @@ def _check_depth(value: dict[str, Any]) -> None:
             if isinstance(item, dict | list)
         ]
     if level:
-        raise StrictJsonError("is nested too deeply")
+        raise StrictJsonError(Reason.JSON_TOO_DEEP, "is nested too deeply")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
         repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-        raise StrictJsonError(f"has the key {shown(repeated)} twice: keep one")
+        message = f"has the key {shown(repeated)} twice: keep one"
+        raise StrictJsonError(Reason.JSON_KEY_REPEATED, message)
     return result
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise StrictJsonError(f"contains {name}, which is not JSON")
+    raise StrictJsonError(Reason.JSON_CONSTANT, f"contains {name}, which is not JSON")

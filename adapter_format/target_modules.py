@@ -7,7 +7,7 @@ from typing import Any
 from adapter_format.base_modules import BaseModules, ends_of, layer_of
 from adapter_format.name_pattern import MatchBudget, NamePattern
 from adapter_format.name_syntax import PatternError
-from adapter_format.violation import shown
+from adapter_format.violation import Reason, shown
 
 ALL_LINEAR = "all-linear"
 _MAX_TARGETS = 1024
@@ -18,9 +18,10 @@ _LAYERS_NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")
 class TargetError(ValueError):
     """Why a field that names modules is refused."""
 
-    def __init__(self, field: str, description: str) -> None:
+    def __init__(self, field: str, reason: Reason, description: str) -> None:
         super().__init__(f"{field} {description}")
         self.field = field
+        self.reason = reason
         self.description = description
 
 
@@ -35,7 +36,8 @@ def adapted_modules(config: Mapping[str, Any], base: BaseModules, budget: MatchB
         named = _listed(targets, base, _layers(config, base.num_layers))
     names = [name for name in base.shapes if name in named and not excluded.has(name)]
     if not names:
-        raise TargetError("target_modules", "names no adaptable module of the base model")
+        description = "names no adaptable module of the base model"
+        raise TargetError("target_modules", Reason.TARGETS_EMPTY, description)
     return names
 
 
@@ -47,14 +49,15 @@ class _Excluded:
         self._ends: frozenset[str] = frozenset()
         if not excluded:
             if excluded not in (None, "", []):
-                raise TargetError("exclude_modules", f"is {shown(excluded)}: use a list or null")
+                description = f"is {shown(excluded)}: use a list or null"
+                raise TargetError("exclude_modules", Reason.FIELD_TYPE, description)
         elif isinstance(excluded, str):
             self._pattern = _pattern("exclude_modules", excluded, budget)
         elif _is_names(excluded):
             self._ends = frozenset(excluded)
         else:
             description = f"must be a pattern or a list of at most {_MAX_TARGETS} module names"
-            raise TargetError("exclude_modules", description)
+            raise TargetError("exclude_modules", Reason.FIELD_TYPE, description)
 
     def has(self, name: str) -> bool:
         if self._pattern is not None:
@@ -66,14 +69,15 @@ def _pattern(field: str, text: str, budget: MatchBudget) -> NamePattern:
     try:
         return NamePattern(text, budget)
     except PatternError as error:
-        raise TargetError(field, f"is {shown(text)}, a pattern that {error}") from error
+        description = f"is {shown(text)}, a pattern that {error}"
+        raise TargetError(field, error.reason, description) from error
 
 
 def _matches(field: str, pattern: NamePattern, name: str) -> bool:
     try:
         return pattern.matches(name)
     except PatternError as error:
-        raise TargetError(field, f"is a pattern that {error}") from error
+        raise TargetError(field, error.reason, f"is a pattern that {error}") from error
 
 
 def _is_names(value: Any) -> bool:
@@ -87,7 +91,8 @@ def _is_names(value: Any) -> bool:
 def _refuse_layers_beside_pattern(config: Mapping[str, Any]) -> None:
     for field in ("layers_to_transform", "layers_pattern"):
         if config.get(field) is not None:
-            raise TargetError(field, "needs a list in target_modules: PEFT refuses it with a text")
+            description = "needs a list in target_modules: PEFT refuses it with a text"
+            raise TargetError(field, Reason.LAYERS_INVALID, description)
 
 
 def _matching(target: str, base: BaseModules, excluded: _Excluded, budget: MatchBudget) -> set[str]:
@@ -96,20 +101,22 @@ def _matching(target: str, base: BaseModules, excluded: _Excluded, budget: Match
     pattern = _pattern("target_modules", target, budget)
     for name in base.others():
         if _matches("target_modules", pattern, name) and not excluded.has(name):
-            raise TargetError("target_modules", f"matches {name}, which cannot be adapted")
+            description = f"matches {name}, which cannot be adapted"
+            raise TargetError("target_modules", Reason.TARGET_NOT_ADAPTABLE, description)
     return {name for name in base.shapes if _matches("target_modules", pattern, name)}
 
 
 def _listed(targets: Any, base: BaseModules, layers: frozenset[int]) -> set[str]:
     if not _is_names(targets):
         description = f"must be a pattern or a list of at most {_MAX_TARGETS} module names"
-        raise TargetError("target_modules", description)
+        raise TargetError("target_modules", Reason.FIELD_TYPE, description)
     names: set[str] = set()
     for target in targets:
         found = base.by_suffix.get(target)
         if found is None:
             raise TargetError(
                 "target_modules",
+                Reason.TARGET_UNKNOWN,
                 f"{shown(target)} is not an adaptable module of the base model: these are "
                 f"{', '.join(base.kinds)}",
             )
@@ -124,12 +131,13 @@ def _layers(config: Mapping[str, Any], num_layers: int) -> frozenset[int]:
     _check_layers_pattern(pattern)
     if chosen is None or chosen == []:
         if pattern:
-            raise TargetError("layers_pattern", "needs layers_to_transform")
+            description = "needs layers_to_transform"
+            raise TargetError("layers_pattern", Reason.LAYERS_INVALID, description)
         return frozenset(range(num_layers))
     layers = chosen if isinstance(chosen, list) else [chosen]
     if not all(type(layer) is int and 0 <= layer < num_layers for layer in layers):
         description = f"is {shown(chosen)}: the base model has layers 0 to {num_layers - 1}"
-        raise TargetError("layers_to_transform", description)
+        raise TargetError("layers_to_transform", Reason.LAYERS_INVALID, description)
     return frozenset(layers)
 
 
@@ -139,8 +147,9 @@ def _check_layers_pattern(pattern: Any) -> None:
         return
     patterns = [pattern] if isinstance(pattern, str) else pattern
     if not _is_names(patterns) or not all(_LAYERS_NAME.fullmatch(item) for item in patterns):
-        raise TargetError("layers_pattern", f"is {shown(pattern)}: use 'layers' or null")
+        description = f"is {shown(pattern)}: use 'layers' or null"
+        raise TargetError("layers_pattern", Reason.LAYERS_INVALID, description)
     # PEFT's expression; names without repetition in them are safe to put into it.
     if not any(re.match(rf"(?:^|.*?\.){item}\.\d+\.", "model.layers.0.") for item in patterns):
         description = f"is {shown(pattern)}: the layers of the base model are 'layers'"
-        raise TargetError("layers_pattern", description)
+        raise TargetError("layers_pattern", Reason.LAYERS_INVALID, description)

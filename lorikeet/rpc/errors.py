@@ -17,10 +17,14 @@ ERROR_DOMAIN = "lorikeet"
 
 @dataclass(frozen=True)
 class FieldViolation:
-    """One refused thing: `field` is a request field, a file, a tensor or a config key."""
+    """One refused thing: `field` is a request field, a file, a tensor or a config key.
+
+    `reason` is stable where there is one; the description is for people.
+    """
 
     field: str
     description: str
+    reason: str = ""
 
 
 class LorikeetError(Exception):
@@ -59,7 +63,9 @@ class LorikeetError(Exception):
             bad_request = error_details_pb2.BadRequest()
             for violation in self.violations:
                 bad_request.field_violations.add(
-                    field=violation.field, description=violation.description
+                    field=violation.field,
+                    description=violation.description,
+                    reason=violation.reason,
                 )
             details.append(bad_request)
         if self.retry_after is not None:
@@ -151,7 +157,9 @@ def from_rpc_error(error: grpc.RpcError) -> LorikeetError:
         if isinstance(detail, error_details_pb2.ErrorInfo):
             reason, metadata = detail.reason, dict(detail.metadata)
         elif isinstance(detail, error_details_pb2.BadRequest):
-            violations = [FieldViolation(v.field, v.description) for v in detail.field_violations]
+            violations = [
+                FieldViolation(v.field, v.description, v.reason) for v in detail.field_violations
+            ]
         elif isinstance(detail, error_details_pb2.RetryInfo):
             retry_after = detail.retry_delay.ToNanoseconds() / 1e9
     return cls(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from adapter_format.artifact import MAX_CONFIG_BYTES, WEIGHTS_FILE
 from adapter_format.config_fields import CONFIG_FILE
-from adapter_format.violation import Violation, shown
+from adapter_format.violation import Reason, Violation, shown
 from lorikeet.rpc.errors import ResourceExhaustedError
 from registry_service.artifacts.validation import refusal
 
@@ -26,7 +26,7 @@ def check_files(files: Sequence[tuple[str, int, str]], max_artifact_bytes: int) 
     if unsafe:
         raise refusal(unsafe, "UNSAFE_FORMAT")
     violations = [
-        Violation("files", f"{name} is missing: an adapter needs it")
+        Violation("files", Reason.FILE_MISSING, f"{name} is missing: an adapter needs it")
         for name in REQUIRED_FILES
         if name not in names
     ]
@@ -46,6 +46,7 @@ def check_files(files: Sequence[tuple[str, int, str]], max_artifact_bytes: int) 
 def _unsafe(index: int, name: str) -> Violation:
     return Violation(
         f"files[{index}].file_name",
+        Reason.FILE_NAME_REFUSED,
         f"{shown(name)} is not accepted: save the adapter as {' and '.join(REQUIRED_FILES)}",
     )
 
@@ -55,13 +56,14 @@ def _file_violations(
 ) -> list[Violation]:
     violations = []
     if name in earlier:
-        violations.append(Violation(f"{field}.file_name", f"{name} is declared twice"))
+        description = f"{name} is declared twice"
+        violations.append(Violation(f"{field}.file_name", Reason.FILE_REPEATED, description))
     limit = _MAX_BYTES[name]
     if size < 1 or (limit is not None and size > limit):
         most = "" if limit is None else f", at most {limit}"
         description = f"{name} has {size} bytes: at least 1 is needed{most}"
-        violations.append(Violation(f"{field}.size_bytes", description))
+        violations.append(Violation(f"{field}.size_bytes", Reason.FILE_SIZE_INVALID, description))
     if len(sha256) != 64 or not _HEX_DIGITS.issuperset(sha256):
         description = f"of {name} must be 64 lower-case hex digits"
-        violations.append(Violation(f"{field}.sha256", description))
+        violations.append(Violation(f"{field}.sha256", Reason.FILE_SHA256_INVALID, description))
     return violations

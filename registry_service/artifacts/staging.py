@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from adapter_format.violation import Violation
+from adapter_format.violation import Reason, Violation
 from lorikeet.rpc.errors import FailedPreconditionError, OutOfRangeError
 
 
@@ -70,10 +70,10 @@ class UploadStaging:
             arrived = _size(self.path(upload, name))
             if arrived != size:
                 description = f"{arrived} of {size} bytes have arrived: send the rest first"
-                violations.append(Violation(name, description))
+                violations.append(Violation(name, Reason.FILE_INCOMPLETE, description))
             elif _sha256(self.path(upload, name)) != sha256:
                 description = "the bytes do not have the declared sha256: abort and upload again"
-                violations.append(Violation(name, description))
+                violations.append(Violation(name, Reason.FILE_SHA256_MISMATCH, description))
         return violations
 
 

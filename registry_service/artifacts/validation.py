@@ -10,7 +10,7 @@ from adapter_format.config_fields import CONFIG_FILE, unsafe_violations
 from adapter_format.lora_config import LoraConfig
 from adapter_format.lora_tensors import finite_violations
 from adapter_format.strict_json import StrictJsonError, parse_object
-from adapter_format.violation import Violation, shown
+from adapter_format.violation import UNSAFE, Reason, Violation, shown
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -49,13 +49,13 @@ def validate_adapter(
     try:
         config = parse_object(config_text)
     except StrictJsonError as error:
-        raise refusal([Violation(CONFIG_FILE, str(error))]) from error
-    unsafe = list(unsafe_violations(config))
-    if unsafe:
-        raise refusal(unsafe, "UNSAFE_FORMAT")
+        raise refusal([Violation(CONFIG_FILE, error.reason, str(error))]) from error
     mismatch = _base_violations(config, base)
     reading = read_artifact(config, weights, weights_size, base.architecture, max_rank)
-    violations = reading.violations
+    violations = [*unsafe_violations(config), *reading.violations]
+    unsafe = [violation for violation in violations if violation.reason in UNSAFE]
+    if unsafe:
+        raise refusal(unsafe, "UNSAFE_FORMAT")
     if reading.header is not None:
         violations += finite_violations(weights, reading.header)
     if mismatch:
@@ -74,10 +74,12 @@ def _base_violations(config: Mapping[str, Any], base: BaseModelFacts) -> list[Vi
             f"is {shown(trained_on)}, but the adapter is registered for {base.name}, which is "
             f"{shown(base.source)}: register it for its own base model, or add the name to known_as"
         )
-        violations.append(Violation(f"{CONFIG_FILE}:base_model_name_or_path", description))
+        field = f"{CONFIG_FILE}:base_model_name_or_path"
+        violations.append(Violation(field, Reason.BASE_MODEL_OTHER, description))
     if revision not in (None, base.revision):
         description = f"is {shown(revision)}, but {base.name} is {shown(base.revision)}"
-        violations.append(Violation(f"{CONFIG_FILE}:revision", description))
+        field = f"{CONFIG_FILE}:revision"
+        violations.append(Violation(field, Reason.BASE_REVISION_OTHER, description))
     return violations
 
 
@@ -108,8 +110,9 @@ def _fitting(violations: Sequence[Violation]) -> list[FieldViolation]:
     kept: list[FieldViolation] = []
     size = 0
     for violation in violations:
-        size += len(violation.field.encode()) + len(violation.description.encode())
+        texts = (violation.field, violation.reason, violation.description)
+        size += sum(len(text.encode()) for text in texts)
         if size > _MAX_DETAIL_BYTES and kept:
             break
-        kept.append(FieldViolation(violation.field, violation.description))
+        kept.append(FieldViolation(violation.field, violation.description, violation.reason))
     return kept
