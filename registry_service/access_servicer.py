@@ -28,6 +28,9 @@ class AccessServicer(registry_pb2_grpc.AccessServiceServicer):
     ) -> pb.ListTenantsResponse:
         return await self._runner.read(context, tenants.list_tenants, request)
 
+    async def UpdateTenant(self, request: pb.UpdateTenantRequest, context: Any) -> pb.Tenant:
+        return await self._runner.write(context, tenants.update_tenant, request)
+
     async def DeleteTenant(self, request: pb.DeleteTenantRequest, context: Any) -> Empty:
         return await self._runner.write(context, tenants.delete_tenant, request)
 

@@ -53,6 +53,12 @@ class Settings(BaseSettings):
     max_artifact_bytes: int = Field(2048 * MIB, gt=0, description="bytes of one adapter version")
     max_lora_rank: int = Field(512, gt=0, description="largest rank of any adapted module")
     max_open_uploads: int = Field(64, gt=0, description="unfinished uploads of one tenant")
+    default_max_bytes: int = Field(
+        1024 * 1024 * MIB, ge=0, description="bytes of a tenant without a quota of its own"
+    )
+    default_max_adapters: int = Field(100_000, ge=0, description="adapters of such a tenant")
+    default_max_versions: int = Field(10_000, ge=0, description="versions of each of them")
+    purge_days: float = Field(30.0, ge=0, description="days until what was deleted is purged")
     upload_hours: float = Field(24.0, gt=0, description="hours until an unfinished upload expires")
     heartbeat_seconds: float = Field(10.0, gt=0, description="silence a watcher is left in")
     num_read_threads: int = Field(8, gt=0, description="database readers at a time")

@@ -30,6 +30,7 @@ from registry_service.models import (
     UploadRow,
     VersionRow,
 )
+from registry_service.repository.tenants import Usage
 
 LATEST = "latest"
 
@@ -47,6 +48,26 @@ def tenant_message(row: TenantRow) -> pb.Tenant:
         name=str(TenantName(row.id)),
         display_name=row.display_name,
         create_time=timestamp(row.create_time),
+        quota=pb.TenantQuota(
+            max_bytes=row.max_bytes,
+            max_adapters=row.max_adapters,
+            max_versions=row.max_versions,
+            max_rank=row.max_rank,
+        ),
+        etag=tenant_etag(row),
+    )
+
+
+def tenant_etag(row: TenantRow) -> str:
+    return f'"t{row.generation}"'
+
+
+def usage_message(usage: Usage) -> pb.TenantUsage:
+    return pb.TenantUsage(
+        bytes=usage.bytes,
+        adapters=usage.adapters,
+        versions=usage.versions,
+        open_uploads=usage.open_uploads,
     )
 
 

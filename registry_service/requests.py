@@ -1,11 +1,14 @@
 """Checks of request fields: what is not understood is refused, never ignored."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
+from adapter_format.violation import shown
 from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError
 
 
@@ -62,3 +65,46 @@ def check_texts(
         check_text(value, f"{field}[{index}]", max_length, required=required)
         for index, value in enumerate(values)
     ]
+
+
+@dataclass(frozen=True)
+class FieldPaths:
+    """What an Update may write (AIP-134, AIP-161): fields, each with its own fields where a mask
+    may name them one by one. `resource` is the request's field that carries the new values."""
+
+    resource: str
+    fields: Mapping[str, Sequence[str]]
+
+    def all(self) -> frozenset[str]:
+        """Every path that can be written: those of a field that can be divided, else the field."""
+        return frozenset(path for field in self.fields for path in self._parts(field))
+
+    def of(self, message: Message, mask: FieldMask) -> frozenset[str]:
+        """The paths to write: the mask's or, without a mask, those of the fields that are set.
+
+        "*" is a full replacement. INVALID_ARGUMENT names what cannot be written.
+        """
+        if not mask.paths:
+            return self._implied(message)
+        if "*" in mask.paths:
+            if len(mask.paths) > 1:
+                raise invalid("update_mask", "'*' stands for every field: give it alone")
+            return self.all()
+        return frozenset(part for path in mask.paths for part in self._checked(path))
+
+    def _implied(self, message: Message) -> frozenset[str]:
+        allow_only(message, {*self.fields, "name", "etag"}, self.resource)
+        given = [field.name for field, _ in message.ListFields() if field.name in self.fields]
+        if not given:
+            raise invalid("update_mask", "names no field: nothing would change")
+        return frozenset(part for field in given for part in self._parts(field))
+
+    def _checked(self, path: str) -> Sequence[str]:
+        field, dot, part = path.partition(".")
+        if field in self.fields and (not dot or part in self.fields[field]):
+            return [path] if dot else self._parts(field)
+        allowed = sorted({*self.fields} | self.all())
+        raise invalid("update_mask", f"{shown(path)} cannot be updated: use {', '.join(allowed)}")
+
+    def _parts(self, field: str) -> Sequence[str]:
+        return [f"{field}.{part}" for part in self.fields[field]] or [field]

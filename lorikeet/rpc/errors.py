@@ -27,6 +27,14 @@ class FieldViolation:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class QuotaViolation:
+    """A quota that a request would pass: `subject` is whose, the description names it."""
+
+    subject: str
+    description: str
+
+
 class LorikeetError(Exception):
     """Base of every error a caller may see; `reason` is stable, the message is for people."""
 
@@ -40,6 +48,7 @@ class LorikeetError(Exception):
         metadata: Mapping[str, str] | None = None,
         violations: Sequence[FieldViolation] = (),
         retry_after: float | None = None,
+        quota_violations: Sequence[QuotaViolation] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -47,9 +56,10 @@ class LorikeetError(Exception):
         self.metadata = dict(metadata or {})
         self.violations = tuple(violations)
         self.retry_after = retry_after
+        self.quota_violations = tuple(quota_violations)
 
     def to_status(self) -> grpc.Status:
-        """The rich status: ErrorInfo always, BadRequest and RetryInfo where they apply."""
+        """The rich status: ErrorInfo always; BadRequest, QuotaFailure, RetryInfo as they apply."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         status.details.extend(_packed(detail) for detail in self._details())
         return rpc_status.to_status(status)
@@ -68,6 +78,11 @@ class LorikeetError(Exception):
                     reason=violation.reason,
                 )
             details.append(bad_request)
+        if self.quota_violations:
+            failure = error_details_pb2.QuotaFailure()
+            for passed in self.quota_violations:
+                failure.violations.add(subject=passed.subject, description=passed.description)
+            details.append(failure)
         if self.retry_after is not None:
             retry = error_details_pb2.RetryInfo()
             retry.retry_delay.FromNanoseconds(int(self.retry_after * 1e9))
@@ -153,6 +168,7 @@ def from_rpc_error(error: grpc.RpcError) -> LorikeetError:
         return UnavailableError(str(error))
     cls = _BY_CODE.get(error.code(), LorikeetError)
     reason, metadata, violations, retry_after = "", {}, [], None
+    quota_violations: list[QuotaViolation] = []
     for detail in _details_of(error):
         if isinstance(detail, error_details_pb2.ErrorInfo):
             reason, metadata = detail.reason, dict(detail.metadata)
@@ -160,6 +176,8 @@ def from_rpc_error(error: grpc.RpcError) -> LorikeetError:
             violations = [
                 FieldViolation(v.field, v.description, v.reason) for v in detail.field_violations
             ]
+        elif isinstance(detail, error_details_pb2.QuotaFailure):
+            quota_violations = [QuotaViolation(v.subject, v.description) for v in detail.violations]
         elif isinstance(detail, error_details_pb2.RetryInfo):
             retry_after = detail.retry_delay.ToNanoseconds() / 1e9
     return cls(
@@ -168,12 +186,14 @@ def from_rpc_error(error: grpc.RpcError) -> LorikeetError:
         metadata=metadata,
         violations=violations,
         retry_after=retry_after,
+        quota_violations=quota_violations,
     )
 
 
 _DETAIL_TYPES = (
     error_details_pb2.ErrorInfo,
     error_details_pb2.BadRequest,
+    error_details_pb2.QuotaFailure,
     error_details_pb2.RetryInfo,
 )
 

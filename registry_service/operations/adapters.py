@@ -15,7 +15,8 @@ from registry_service.messages import adapter_etag, adapter_message
 from registry_service.models import AdapterRow
 from registry_service.operations.adapter_fields import WRITABLE, apply_fields, masked_fields
 from registry_service.operations.base_models import existing_base_model
-from registry_service.repository import adapters, tenants
+from registry_service.operations.quotas import check_quota
+from registry_service.repository import adapters
 from registry_service.repository.idempotency import once
 from registry_service.requests import allow_only, check_text
 
@@ -28,8 +29,7 @@ def create_adapter(call: Call, request: pb.CreateAdapterRequest) -> pb.Adapter:
     name = AdapterName(tenant.tenant, check_identifier(request.adapter_id, "adapter_id"))
 
     def create() -> tuple[str, AdapterRow]:
-        if tenants.get(call.session, tenant.tenant) is None:
-            raise call.absent("adapters.publish", str(tenant))
+        check_quota(call, tenant.tenant, more_adapters=1)
         if adapters.get(call.session, name) is not None:
             raise AlreadyExistsError(
                 f"{name} exists already (a deleted adapter keeps its name: undelete it)",

@@ -17,7 +17,8 @@ from registry_service.models import AdapterRow, BaseModelRow, UploadRow, Version
 from registry_service.operations.adapter_fields import checked_labels, checked_profile
 from registry_service.operations.adapters import locked
 from registry_service.operations.base_models import existing_base_model
-from registry_service.repository import adapters, uploads, versions
+from registry_service.operations.quotas import check_quota
+from registry_service.repository import adapters, tenants, uploads, versions
 from registry_service.repository.idempotency import once
 from registry_service.requests import allow_only, invalid
 
@@ -55,8 +56,10 @@ def start_upload(call: Call, request: pb.StartUploadRequest) -> UploadRow:
     )
 
     def create() -> tuple[str, UploadRow]:
+        declared = sum(file.size_bytes for file in request.files)
+        check_quota(call, name.tenant, more_bytes=declared, version_of=name)
         locked(call, name)
-        _check_quota(call, name.tenant)
+        _check_open_uploads(call, name.tenant)
         row = _new_row(call, name, request)
         upload = UploadName(row.id)
         call.record("uploads.start", upload, adapter=str(name))
@@ -90,7 +93,7 @@ def _new_row(call: Call, name: AdapterName, request: pb.StartUploadRequest) -> U
     return row
 
 
-def _check_quota(call: Call, tenant: str) -> None:
+def _check_open_uploads(call: Call, tenant: str) -> None:
     limit = call.settings.max_open_uploads
     if uploads.count_open(call.session, tenant, datetime.now(UTC)) >= limit:
         raise ResourceExhaustedError(
@@ -157,7 +160,7 @@ def create_version(
     """
     aliases = _checked_aliases(request)
     name = UploadName(plan.upload.id)
-    existing_upload(call, name)
+    tenants.lock(call.session, existing_upload(call, name).tenant_id)  # the first of the locks
     upload = uploads.lock(call.session, name.upload)
     if upload is None:
         raise call.absent("adapters.publish", str(name))
@@ -165,6 +168,7 @@ def create_version(
         return _committed_version(call, upload, aliases)
     adapter_name = AdapterName(upload.tenant_id, upload.adapter_id)
     adapter = locked(call, adapter_name)
+    check_quota(call, adapter_name.tenant, version_of=adapter_name, rank=facts.rank)
     row = _new_version(call, request, adapter, plan, facts)
     call.session.flush()
     for alias in {LATEST, *aliases}:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy import delete
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registry_service.models import IdempotencyRow
@@ -34,26 +35,39 @@ def once(
     key = (principal, request.DESCRIPTOR.name, request_id)
     fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
     earlier = session.get(IdempotencyRow, key)
-    if earlier is not None:
-        if earlier.fingerprint != fingerprint:
-            description = "was used for a different request: use a new one"
-            raise invalid("request_id", description, "REQUEST_ID_REUSED")
-        return find(earlier.resource)
-    resource, row = create()
-    session.add(_new_row(key, fingerprint, resource))
-    return row
+    if earlier is None:
+        claim = _claim(session, key, fingerprint)
+        if claim is not None:
+            claim.resource, row = create()
+            return row
+        earlier = session.get_one(IdempotencyRow, key)
+    if earlier.fingerprint != fingerprint:
+        description = "was used for a different request: use a new one"
+        raise invalid("request_id", description, "REQUEST_ID_REUSED")
+    return find(earlier.resource)
 
 
-def _new_row(key: tuple[str, str, str], fingerprint: str, resource: str) -> IdempotencyRow:
+def _claim(session: Session, key: tuple[str, str, str], fingerprint: str) -> IdempotencyRow | None:
+    """The row of a request id that nobody used; None when another transaction just did.
+
+    Inserted before anything is created: a duplicate that runs at the same time waits here until
+    the first has committed, and then finds what it made.
+    """
     principal, method, request_id = key
-    return IdempotencyRow(
+    row = IdempotencyRow(
         principal=principal,
         method=method,
         request_id=request_id,
         fingerprint=fingerprint,
-        resource=resource,
+        resource="",
         create_time=datetime.now(UTC),
     )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:
+        return None
+    return row
 
 
 def forget_before(session: Session, time: datetime) -> None:

@@ -39,6 +39,19 @@ def take_number(session: Session, adapter: AdapterName) -> int:
     ).scalar_one()
 
 
+def count_kept(session: Session, adapter: AdapterName) -> int:
+    """Versions that are not purged; deleted ones are still kept."""
+    return session.scalars(
+        select(func.count())
+        .select_from(VersionRow)
+        .where(
+            VersionRow.tenant_id == adapter.tenant,
+            VersionRow.adapter_id == adapter.adapter,
+            VersionRow.purge_time.is_(None),
+        )
+    ).one()
+
+
 def highest_ready(session: Session, adapter: AdapterName) -> int | None:
     """The highest number that is not deleted."""
     return session.scalar(
