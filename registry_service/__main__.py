@@ -12,17 +12,21 @@ from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready
 from lorikeet.rpc.tls import TlsFilesError
 from registry_service.bootstrap import StartError
 from registry_service.config import Settings, load_settings
+from registry_service.key_set import KeySetError
 from registry_service.secret_files import SecretFilesError
 from registry_service.service import RegistryService
+from registry_service.tokens import TokenSettingsError
 
 logger = logging.getLogger("registry_service")
 
 _START_ERRORS = (
     InsecureBindError,
+    KeySetError,
     SecretFilesError,
     SettingsError,
     StartError,
     TlsFilesError,
+    TokenSettingsError,
     ValidationError,
 )
 

@@ -15,10 +15,11 @@ ADMIN = int(registry_pb2.PERMISSION_ADMIN)
 PUBLISH = int(registry_pb2.PERMISSION_ADAPTERS_PUBLISH)
 USE = int(registry_pb2.PERMISSION_ADAPTERS_USE)
 ACT_AS = int(registry_pb2.PERMISSION_ACT_AS)
-PERMISSIONS = frozenset({ADMIN, PUBLISH, USE, ACT_AS})
+AUDIT = int(registry_pb2.PERMISSION_AUDIT)
+PERMISSIONS = frozenset({ADMIN, PUBLISH, USE, ACT_AS, AUDIT})
 EVERY_TENANT = "*"
 
-_KEY_PREFIX = "lk"
+API_KEY_PREFIX = "lk_"
 _NO_HASH = hashlib.sha256(b"").hexdigest()
 
 
@@ -73,7 +74,18 @@ class Caller:
         """Whether every adapter of `owner`, deleted ones too, may be read by this caller."""
         if self.tenant == owner:
             return True
-        return any(self.holds(permission, owner) for permission in (PUBLISH, USE, ACT_AS))
+        return any(self.holds(permission, owner) for permission in (PUBLISH, USE, ACT_AS, AUDIT))
+
+    def audits(self, tenant: str) -> bool:
+        """Whether it may read the audit trail and everyone's metadata of a tenant; never bytes."""
+        return self.holds(AUDIT, tenant)
+
+    def audited_tenants(self) -> frozenset[str] | None:
+        """The tenants it audits; None for every tenant, those that are gone included."""
+        scopes = {grant.scope for grant in self.grants if grant.permission == AUDIT}
+        if self.is_admin or EVERY_TENANT in scopes:
+            return None
+        return frozenset(scope.removeprefix("tenants/") for scope in scopes)
 
 
 def check_may_speak_for(caller: Caller, tenant: str, resource: str) -> None:
@@ -108,14 +120,13 @@ class NewApiKey:
 def generate_api_key() -> NewApiKey:
     """A key of 256 random bits; so much entropy needs no slow hash."""
     key_id, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-    return NewApiKey(key_id, f"{_KEY_PREFIX}_{key_id}_{secret}", _hash(secret))
+    return NewApiKey(key_id, f"{API_KEY_PREFIX}{key_id}_{secret}", _hash(secret))
 
 
 def split_api_key(api_key: str) -> tuple[str, str] | None:
     """The id and the secret of a presented key; None when it has not the form of one."""
-    prefix, _, rest = api_key.partition("_")
-    key_id, _, secret = rest.partition("_")
-    return (key_id, secret) if prefix == _KEY_PREFIX and key_id and secret else None
+    key_id, _, secret = api_key.removeprefix(API_KEY_PREFIX).partition("_")
+    return (key_id, secret) if api_key.startswith(API_KEY_PREFIX) and key_id and secret else None
 
 
 def secret_matches(secret: str, secret_hash: str | None) -> bool:

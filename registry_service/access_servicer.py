@@ -10,7 +10,7 @@ from protos import registry_pb2 as pb
 from protos import registry_pb2_grpc
 from registry_service.calls import CallRunner
 from registry_service.credentials import Credential
-from registry_service.operations import principals, tenants
+from registry_service.operations import api_keys, identity, principals, tenants
 
 
 class AccessServicer(registry_pb2_grpc.AccessServiceServicer):
@@ -39,6 +39,14 @@ class AccessServicer(registry_pb2_grpc.AccessServiceServicer):
     ) -> pb.Principal:
         return await self._runner.write(context, principals.create_principal, request)
 
+    async def GetPrincipal(self, request: pb.GetPrincipalRequest, context: Any) -> pb.Principal:
+        return await self._runner.read(context, principals.get_principal, request)
+
+    async def UpdatePrincipal(
+        self, request: pb.UpdatePrincipalRequest, context: Any
+    ) -> pb.Principal:
+        return await self._runner.write(context, principals.update_principal, request)
+
     async def ListPrincipals(
         self, request: pb.ListPrincipalsRequest, context: Any
     ) -> pb.ListPrincipalsResponse:
@@ -53,15 +61,15 @@ class AccessServicer(registry_pb2_grpc.AccessServiceServicer):
     async def CreateApiKey(
         self, request: pb.CreateApiKeyRequest, context: Any
     ) -> pb.CreateApiKeyResponse:
-        return await self._runner.write(context, principals.create_api_key, request)
+        return await self._runner.write(context, api_keys.create_api_key, request)
 
     async def ListApiKeys(
         self, request: pb.ListApiKeysRequest, context: Any
     ) -> pb.ListApiKeysResponse:
-        return await self._runner.read(context, principals.list_api_keys, request)
+        return await self._runner.read(context, api_keys.list_api_keys, request)
 
     async def DeleteApiKey(self, request: pb.DeleteApiKeyRequest, context: Any) -> Empty:
-        return await self._runner.write(context, principals.delete_api_key, request)
+        return await self._runner.write(context, api_keys.delete_api_key, request)
 
     async def IdentifyCaller(self, request: pb.IdentifyCallerRequest, context: Any) -> pb.Identity:
         try:
@@ -69,5 +77,5 @@ class AccessServicer(registry_pb2_grpc.AccessServiceServicer):
             presented = await self._runner.authenticator.presented(request)
         except LorikeetError as error:
             presented = error  # who asks is found out, and whether it may, before it is told
-        operation = principals.identify_caller(presented)
+        operation = identity.identify_caller(presented)
         return await self._runner.read(context, operation, request)

@@ -53,6 +53,11 @@ class Call:
         if not self.caller.is_admin:
             raise permission_denied("admin", resource)
 
+    def require_auditor(self, tenant: str, resource: str) -> None:
+        """For reading what only administrators write."""
+        if not self.caller.audits(tenant):
+            raise permission_denied("admin", resource)
+
     def require_publish(self, tenant: str, resource: str) -> None:
         if not self.caller.holds(PUBLISH, tenant):
             raise permission_denied("adapters.publish", resource)

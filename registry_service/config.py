@@ -47,6 +47,16 @@ class Settings(BaseSettings):
     tls_client_ca: Path | None = Field(
         None, description="PEM authorities that must have signed every client's certificate"
     )
+    jwt_issuer: str = Field("", description="whose tokens are accepted: their `iss`")
+    jwt_audience: str = Field("", description="what tokens must be meant for: their `aud`")
+    jwt_jwks: str = Field("", description="the issuer's public keys: a file or an https URL")
+    jwt_jwks_ca: Path | None = Field(
+        None, description="PEM authorities of that URL; by default the public ones"
+    )
+    jwt_algorithms: str = Field("RS256,ES256", description="signatures accepted, with commas")
+    jwt_tenant_claim: str = Field(
+        "", description="claim that names the tenant of subjects that no principal has"
+    )
     bootstrap_credentials: bool = Field(
         False, description="write the first API keys to a file although others can reach us"
     )

@@ -83,7 +83,13 @@ def principal_message(row: PrincipalRow) -> pb.Principal:
         display_name=row.display_name,
         grants=grant_messages(Grant(grant.permission, grant.scope) for grant in row.grants),
         create_time=timestamp(row.create_time),
+        subjects=sorted(subject.subject for subject in row.subjects),
+        etag=principal_etag(row),
     )
+
+
+def principal_etag(row: PrincipalRow) -> str:
+    return f'"r{row.generation}"'
 
 
 def api_key_message(row: ApiKeyRow) -> pb.ApiKey:

@@ -29,6 +29,7 @@ from registry_service.repository import server_secrets, uploads
 from registry_service.repository.database import Database, make_engine
 from registry_service.stores import open_store
 from registry_service.sweeper import Sweeper
+from registry_service.tokens import token_verifier
 from registry_service.upload_gate import UploadGate
 
 _STOP_SECONDS = 1.0
@@ -42,6 +43,7 @@ class RegistryService:
         self._settings = settings
         tls = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._server = GrpcServer(settings.listen, insecure=settings.insecure, tls=tls)
+        self._authenticator = Authenticator(token_verifier(settings))
         self._lock = lock_data_directory(settings.data_dir)
         num_readers = settings.num_read_threads
         engine = make_engine(settings.resolved_database_url, num_readers)
@@ -59,9 +61,8 @@ class RegistryService:
         """Prepares the database, serves, and returns the address with the real port."""
         secret = self._prepare()
         feed = ChangeFeed()
-        runner = CallRunner(
-            self._database, PageTokens(secret), self._settings, feed, Authenticator()
-        )
+        pages = PageTokens(secret)
+        runner = CallRunner(self._database, pages, self._settings, feed, self._authenticator)
         self._add_servicers(runner, feed)
         names = [pb.DESCRIPTOR.services_by_name[name].full_name for name in _SERVICES]
         address = await self._server.start(names)
@@ -72,6 +73,7 @@ class RegistryService:
     async def stop(self) -> None:
         """Ends running calls within about a second, then closes what they used."""
         await self._server.stop(_STOP_SECONDS)
+        await self._authenticator.close()
         if self._sweeping is not None:
             self._sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):

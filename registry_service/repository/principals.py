@@ -75,6 +75,16 @@ def get(session: Session, name: PrincipalName) -> PrincipalRow | None:
     return session.get(PrincipalRow, (name.tenant, name.principal))
 
 
+def lock(session: Session, name: PrincipalName) -> PrincipalRow | None:
+    """The principal as it is now, held until the transaction ends."""
+    return session.scalars(
+        select(PrincipalRow)
+        .where(PrincipalRow.tenant_id == name.tenant, PrincipalRow.id == name.principal)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
 def list_after(
     session: Session, tenant: str, after: str | None, limit: int
 ) -> Sequence[PrincipalRow]:
@@ -106,6 +116,25 @@ def replace_grants(session: Session, row: PrincipalRow, grants: Iterable[Grant])
         GrantRow(permission=grant.permission, scope=grant.scope) for grant in set(grants)
     )
     session.flush()
+
+
+def replace_subjects(session: Session, row: PrincipalRow, subjects: Iterable[str]) -> None:
+    row.subjects.clear()
+    session.flush()
+    row.subjects.extend(SubjectRow(subject=subject) for subject in sorted(subjects))
+    session.flush()
+
+
+def taken_subjects(session: Session, name: PrincipalName, subjects: Sequence[str]) -> Sequence[str]:
+    """Those of `subjects` that mean a principal other than `name`."""
+    found = session.scalars(
+        select(SubjectRow).where(SubjectRow.subject.in_(subjects)).order_by(SubjectRow.subject)
+    )
+    return [
+        row.subject
+        for row in found
+        if (row.tenant_id, row.principal_id) != (name.tenant, name.principal)
+    ]
 
 
 def list_keys_after(
