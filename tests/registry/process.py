@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,12 +18,20 @@ class Process:
         self.ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "registry_service", "--data-dir", str(data_dir)]
         command += ["--ready-file", str(self.ready), "--listen", "127.0.0.1:0", *arguments]
-        self.popen = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        # A file, not a pipe: a pipe that nobody reads is full after some hundred lines of log.
+        with NamedTemporaryFile(dir=data_dir.parent, suffix=".log", delete=False) as log:
+            self._log = Path(log.name)
+            self.popen = subprocess.Popen(command, cwd=ROOT, stderr=log)
+
+    @property
+    def errors(self) -> str:
+        """What it has logged so far."""
+        return self._log.read_text()
 
     def wait_ready(self) -> str:
         deadline = time.monotonic() + 30
         while not self.ready.exists():
-            assert self.popen.poll() is None, self.popen.communicate()[1]
+            assert self.popen.poll() is None, self.errors
             assert time.monotonic() < deadline, "the registry did not become ready"
             time.sleep(0.02)
         written = json.loads(self.ready.read_text())
@@ -32,5 +41,4 @@ class Process:
 
     def stop(self, number: int) -> int:
         self.popen.send_signal(number)
-        self.popen.communicate(timeout=20)
-        return self.popen.returncode
+        return self.popen.wait(timeout=20)

@@ -99,7 +99,6 @@ def test_a_secret_is_not_on_the_command_line(tmp_path: Path, directory: Path) ->
         environment = Path(f"/proc/{process.popen.pid}/environ").read_bytes()
         assert SECRET.encode() not in shown + environment
     finally:
-        process.popen.send_signal(signal.SIGTERM)
-        _, errors = process.popen.communicate(timeout=20)
+        process.stop(signal.SIGTERM)
     assert (tmp_path / f"{SECRET}.db").exists()
-    assert SECRET not in errors
+    assert SECRET not in process.errors
