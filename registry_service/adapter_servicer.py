@@ -11,11 +11,14 @@ from protos import registry_pb2_grpc
 from registry_service.calls import CallRunner
 from registry_service.feed import ChangeFeed
 from registry_service.operations import (
+    adapter_lifecycle,
     adapters,
+    aliases,
     audit,
     base_models,
     policies,
     resolution,
+    version_lifecycle,
     versions,
 )
 from registry_service.requests import check_known
@@ -43,10 +46,13 @@ class AdapterServicer(registry_pb2_grpc.AdapterRegistryServicer):
         return await self._runner.write(context, adapters.update_adapter, request)
 
     async def DeleteAdapter(self, request: pb.DeleteAdapterRequest, context: Any) -> pb.Adapter:
-        return await self._runner.write(context, adapters.delete_adapter, request)
+        return await self._runner.write(context, adapter_lifecycle.delete_adapter, request)
 
     async def UndeleteAdapter(self, request: pb.UndeleteAdapterRequest, context: Any) -> pb.Adapter:
-        return await self._runner.write(context, adapters.undelete_adapter, request)
+        return await self._runner.write(context, adapter_lifecycle.undelete_adapter, request)
+
+    async def PurgeAdapter(self, request: pb.PurgeAdapterRequest, context: Any) -> Empty:
+        return await self._runner.write(context, adapter_lifecycle.purge_adapter, request)
 
     async def GetAdapterVersion(
         self, request: pb.GetAdapterVersionRequest, context: Any
@@ -61,13 +67,25 @@ class AdapterServicer(registry_pb2_grpc.AdapterRegistryServicer):
     async def DeleteAdapterVersion(
         self, request: pb.DeleteAdapterVersionRequest, context: Any
     ) -> pb.AdapterVersion:
-        return await self._runner.write(context, versions.delete_adapter_version, request)
+        return await self._runner.write(context, version_lifecycle.delete_adapter_version, request)
+
+    async def UndeleteAdapterVersion(
+        self, request: pb.UndeleteAdapterVersionRequest, context: Any
+    ) -> pb.AdapterVersion:
+        return await self._runner.write(
+            context, version_lifecycle.undelete_adapter_version, request
+        )
+
+    async def PurgeAdapterVersion(
+        self, request: pb.PurgeAdapterVersionRequest, context: Any
+    ) -> pb.AdapterVersion:
+        return await self._runner.write(context, version_lifecycle.purge_adapter_version, request)
 
     async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> pb.Alias:
-        return await self._runner.write(context, versions.set_alias, request)
+        return await self._runner.write(context, aliases.set_alias, request)
 
     async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> Empty:
-        return await self._runner.write(context, versions.delete_alias, request)
+        return await self._runner.write(context, aliases.delete_alias, request)
 
     async def GetAccessPolicy(
         self, request: pb.GetAccessPolicyRequest, context: Any

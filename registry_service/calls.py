@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -48,6 +49,11 @@ class Call:
     origin: journal.Origin
     pages: PageTokens
     settings: Settings
+
+    @property
+    def retention(self) -> timedelta:
+        """How long what was deleted is kept."""
+        return timedelta(days=self.settings.purge_days)
 
     def require_admin(self, resource: str) -> None:
         if not self.caller.is_admin:

@@ -1,7 +1,7 @@
 """Rows to protos. Nothing here reads the database or decides anything."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.json_format import ParseDict
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -126,8 +126,8 @@ def profile_message(row: AdapterRow | VersionRow) -> pb.AdapterProfile:
     return ParseDict(row.profile, pb.AdapterProfile())
 
 
-def adapter_message(row: AdapterRow) -> pb.Adapter:
-    """Reads `row.aliases`: listings load them eagerly."""
+def adapter_message(row: AdapterRow, retention: timedelta) -> pb.Adapter:
+    """Reads `row.aliases`: listings load them eagerly. `retention`: how long deleted ones stay."""
     latest = [alias.version for alias in row.aliases if alias.id == LATEST]
     return pb.Adapter(
         name=str(AdapterName(row.tenant_id, row.id)),
@@ -142,6 +142,7 @@ def adapter_message(row: AdapterRow) -> pb.Adapter:
         update_time=timestamp(row.update_time),
         delete_time=timestamp(row.delete_time),
         profile=profile_message(row),
+        purge_time=timestamp(row.delete_time and row.delete_time + retention),
     )
 
 
@@ -162,8 +163,11 @@ def policy_message(row: AdapterRow) -> pb.AccessPolicy:
     )
 
 
-def version_message(row: VersionRow) -> pb.AdapterVersion:
-    deleted = row.delete_time is not None
+def version_message(row: VersionRow, retention: timedelta | None = None) -> pb.AdapterVersion:
+    """`retention`: how long a deleted version stays, where a deleted one may be shown."""
+    purge_time = row.purge_time
+    if purge_time is None and row.delete_time is not None and retention is not None:
+        purge_time = row.delete_time + retention
     return pb.AdapterVersion(
         name=str(VersionName(row.tenant_id, row.adapter_id, str(row.number))),
         version=row.number,
@@ -175,7 +179,7 @@ def version_message(row: VersionRow) -> pb.AdapterVersion:
         base_model_revision=row.base_model_revision,
         num_parameters=row.num_parameters,
         size_bytes=row.size_bytes,
-        state=pb.VERSION_STATE_DELETED if deleted else pb.VERSION_STATE_READY,
+        state=version_state(row),
         storage_path=row.storage_path,
         created_by=row.created_by,
         create_time=timestamp(row.create_time),
@@ -183,7 +187,14 @@ def version_message(row: VersionRow) -> pb.AdapterVersion:
         profile=profile_message(row),
         labels=row.labels,
         base_model_config_digest=row.base_model_config_digest,
+        purge_time=timestamp(purge_time),
     )
+
+
+def version_state(row: VersionRow) -> pb.VersionState:
+    if row.purge_time is not None:
+        return pb.VERSION_STATE_PURGED
+    return pb.VERSION_STATE_READY if row.delete_time is None else pb.VERSION_STATE_DELETED
 
 
 def upload_message(row: UploadRow, committed_bytes: dict[str, int]) -> pb.Upload:

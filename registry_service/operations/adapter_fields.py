@@ -1,10 +1,11 @@
 """The fields of an adapter that its owner may write, and their limits."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from adapter_format.violation import shown
@@ -13,7 +14,7 @@ from protos import inference_pb2
 from protos import registry_pb2 as pb
 from registry_service.chat_templates import template_problem
 from registry_service.models import AdapterRow
-from registry_service.requests import allow_only, check_text, check_texts, invalid
+from registry_service.requests import FieldPaths, check_text, check_texts, invalid
 
 _MAX_DISPLAY_NAME = 256
 _MAX_DESCRIPTION = 4096
@@ -26,34 +27,38 @@ _PARSER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 WRITABLE = frozenset({"display_name", "description", "labels", "profile"})
 
-
-def masked_fields(request: pb.UpdateAdapterRequest) -> frozenset[str]:
-    """Fields to write: those of the mask or, without one, those that are set (AIP-134)."""
-    paths = list(request.update_mask.paths)
-    for path in paths:
-        if path not in WRITABLE:
-            allowed = ", ".join(sorted(WRITABLE))
-            raise invalid("update_mask", f"{shown(path)} cannot be updated: use {allowed}")
-    if not paths:
-        allow_only(request.adapter, {*WRITABLE, "name", "etag"}, "adapter")
-        paths = [f.name for f, _ in request.adapter.ListFields() if f.name in WRITABLE]
-    if not paths:
-        raise invalid("update_mask", "names no field: nothing would change")
-    return frozenset(paths)
+_PROFILE_FIELDS = tuple(pb.AdapterProfile.DESCRIPTOR.fields_by_name)
+PATHS = FieldPaths(
+    "adapter", {"display_name": (), "description": (), "labels": (), "profile": _PROFILE_FIELDS}
+)
 
 
-def apply_fields(row: AdapterRow, message: pb.Adapter, fields: Collection[str]) -> None:
-    """Checks and writes `fields` of `message` into the row."""
-    for field in sorted(fields):
-        setattr(row, field, _CHECKS[field](message))
+def apply_fields(row: AdapterRow, message: pb.Adapter, paths: Collection[str]) -> None:
+    """Checks and writes the fields of `message` that `paths` name into the row."""
+    if "display_name" in paths:
+        name = check_text(message.display_name, "adapter.display_name", _MAX_DISPLAY_NAME)
+        row.display_name = name
+    if "description" in paths:
+        text = check_text(message.description, "adapter.description", _MAX_DESCRIPTION)
+        row.description = text
+    if "labels" in paths:
+        row.labels = checked_labels(message.labels, "adapter.labels")
+    parts = [part for part in _PROFILE_FIELDS if f"profile.{part}" in paths]
+    if parts:
+        row.profile = checked_profile(_merged(row, message.profile, parts), "adapter.profile")
 
 
-def _display_name(message: pb.Adapter) -> str:
-    return check_text(message.display_name, "adapter.display_name", _MAX_DISPLAY_NAME)
-
-
-def _description(message: pb.Adapter) -> str:
-    return check_text(message.description, "adapter.description", _MAX_DESCRIPTION)
+def _merged(
+    row: AdapterRow, profile: pb.AdapterProfile, parts: Collection[str]
+) -> pb.AdapterProfile:
+    """The stored profile with `parts` as in `profile`."""
+    merged = ParseDict(row.profile, pb.AdapterProfile())
+    for part in parts:
+        merged.ClearField(part)
+    chosen = pb.AdapterProfile()
+    FieldMask(paths=list(parts)).MergeMessage(profile, chosen)
+    merged.MergeFrom(chosen)
+    return merged
 
 
 def checked_labels(labels: Mapping[str, str], path: str) -> dict[str, str]:
@@ -94,11 +99,3 @@ def _check_sampling(profile: pb.AdapterProfile, path: str) -> None:
         raise invalid(path, description) from error
     for name, description in range_violations(params):
         raise invalid(f"{path}.{name}", description)
-
-
-_CHECKS: Mapping[str, Callable[[pb.Adapter], Any]] = {
-    "display_name": _display_name,
-    "description": _description,
-    "labels": lambda message: checked_labels(message.labels, "adapter.labels"),
-    "profile": lambda message: checked_profile(message.profile, "adapter.profile"),
-}

@@ -1,9 +1,9 @@
-"""Adapters: create, read, list, update, delete."""
+"""Adapters: create, read, list, update. How they end: adapter_lifecycle."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from lorikeet.rpc.errors import (
-    AbortedError,
     AlreadyExistsError,
     FailedPreconditionError,
     permission_denied,
@@ -13,8 +13,9 @@ from protos import registry_pb2 as pb
 from registry_service.calls import Call
 from registry_service.messages import adapter_etag, adapter_message
 from registry_service.models import AdapterRow
-from registry_service.operations.adapter_fields import WRITABLE, apply_fields, masked_fields
+from registry_service.operations.adapter_fields import PATHS, WRITABLE, apply_fields
 from registry_service.operations.base_models import existing_base_model
+from registry_service.operations.changed import check_etag, difference
 from registry_service.operations.quotas import check_quota
 from registry_service.repository import adapters
 from registry_service.repository.idempotency import once
@@ -36,7 +37,7 @@ def create_adapter(call: Call, request: pb.CreateAdapterRequest) -> pb.Adapter:
                 metadata={"resource": str(name)},
             )
         row = _new_row(call, name, request.adapter)
-        call.record("adapters.create", name)
+        call.record("adapters.create", name, **difference({}, described(row)))
         return str(name), row
 
     row = once(
@@ -46,7 +47,7 @@ def create_adapter(call: Call, request: pb.CreateAdapterRequest) -> pb.Adapter:
         create,
         lambda resource: _publishable(call, AdapterName.parse(resource)),
     )
-    return adapter_message(row)
+    return adapter_message(row, call.retention)
 
 
 def _new_row(call: Call, name: AdapterName, message: pb.Adapter) -> AdapterRow:
@@ -58,6 +59,7 @@ def _new_row(call: Call, name: AdapterName, message: pb.Adapter) -> AdapterRow:
         tenant_id=name.tenant,
         id=name.adapter,
         base_model_id=base_model.base_model,
+        profile={},
         num_versions=0,
         generation=1,
         policy_generation=1,
@@ -65,14 +67,15 @@ def _new_row(call: Call, name: AdapterName, message: pb.Adapter) -> AdapterRow:
         update_time=now,
         policy_update_time=now,
     )
-    apply_fields(row, message, WRITABLE)
+    apply_fields(row, message, PATHS.all())
     call.session.add(row)
     call.session.flush()
     return row
 
 
 def get_adapter(call: Call, request: pb.GetAdapterRequest) -> pb.Adapter:
-    return adapter_message(readable(call, AdapterName.parse(request.name)))
+    row = readable(call, AdapterName.parse(request.name))
+    return adapter_message(row, call.retention)
 
 
 def list_adapters(call: Call, request: pb.ListAdaptersRequest) -> pb.ListAdaptersResponse:
@@ -95,7 +98,7 @@ def list_adapters(call: Call, request: pb.ListAdaptersRequest) -> pb.ListAdapter
         lambda row: row.id,
     )
     return pb.ListAdaptersResponse(
-        adapters=[adapter_message(row) for row in page.rows],
+        adapters=[adapter_message(row, call.retention) for row in page.rows],
         next_page_token=page.next_page_token,
     )
 
@@ -103,38 +106,26 @@ def list_adapters(call: Call, request: pb.ListAdaptersRequest) -> pb.ListAdapter
 def update_adapter(call: Call, request: pb.UpdateAdapterRequest) -> pb.Adapter:
     name = AdapterName.parse(request.adapter.name, "adapter.name")
     call.require_publish(name.tenant, str(name))
-    fields = masked_fields(request)
+    paths = PATHS.of(request.adapter, request.update_mask)
     row = locked(call, name)
-    _check_etag(row, request.adapter.etag)
-    apply_fields(row, request.adapter, fields)
+    check_adapter_etag(row, request.adapter.etag)
+    before = described(row)
+    apply_fields(row, request.adapter, paths)
     adapters.touch(call.session, row)
-    call.record("adapters.update", name, fields=sorted(fields))
-    return adapter_message(row)
+    call.record("adapters.update", name, **difference(before, described(row)))
+    return adapter_message(row, call.retention)
 
 
-def delete_adapter(call: Call, request: pb.DeleteAdapterRequest) -> pb.Adapter:
-    name = AdapterName.parse(request.name)
-    call.require_publish(name.tenant, str(name))
-    row = locked(call, name)
-    _check_etag(row, request.etag)
-    row.delete_time = datetime.now(UTC)
-    adapters.touch(call.session, row)
-    call.record("adapters.delete", name)
-    return adapter_message(row)
-
-
-def undelete_adapter(call: Call, request: pb.UndeleteAdapterRequest) -> pb.Adapter:
-    name = AdapterName.parse(request.name)
-    call.require_publish(name.tenant, str(name))
-    row = adapters.lock(call.session, name)
-    if row is None:
-        raise call.absent("adapters.publish", str(name))
-    if row.delete_time is None:
-        raise FailedPreconditionError(f"{name} is not deleted", reason="ADAPTER_NOT_DELETED")
-    row.delete_time = None
-    adapters.touch(call.session, row)
-    call.record("adapters.undelete", name)
-    return adapter_message(row)
+def described(row: AdapterRow) -> dict[str, Any]:
+    """What the audit trail says about an adapter's fields."""
+    return {
+        "display_name": row.display_name,
+        "description": row.description,
+        "labels": dict(row.labels),
+        "profile": dict(row.profile),
+        "base_model": str(BaseModelName(row.base_model_id)),
+        "delete_time": row.delete_time and row.delete_time.isoformat(),
+    }
 
 
 def locked(call: Call, name: AdapterName) -> AdapterRow:
@@ -168,9 +159,5 @@ def _publishable(call: Call, name: AdapterName) -> AdapterRow:
     return row
 
 
-def _check_etag(row: AdapterRow, etag: str) -> None:
-    if etag and etag != adapter_etag(row):
-        raise AbortedError(
-            "the adapter changed since this etag was read: read it again and retry",
-            reason="ETAG_MISMATCH",
-        )
+def check_adapter_etag(row: AdapterRow, etag: str) -> None:
+    check_etag(adapter_etag(row), etag, "the adapter")
