@@ -3,7 +3,7 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -105,7 +105,12 @@ def may_use(caller: Caller, tenant: str, owner: str, allowed: Collection[str]) -
     granted = caller.holds(ACT_AS, tenant) or (
         caller.tenant == tenant and caller.holds(USE, tenant)
     )
-    return granted and (tenant == owner or tenant in allowed)
+    return granted and (tenant == owner or is_listed([tenant], allowed))
+
+
+def is_listed(tenants: Iterable[str], allowed: Collection[str]) -> bool:
+    """Whether an allow-list has any of these tenants, which exist; "*" has every one."""
+    return EVERY_TENANT in allowed or any(tenant in allowed for tenant in tenants)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lorikeet.rpc.names import (
     VersionName,
 )
 from protos import registry_pb2 as pb
-from registry_service.access import Grant
+from registry_service.access import EVERY_TENANT, Grant
 from registry_service.models import (
     AdapterRow,
     AliasRow,
@@ -155,9 +155,10 @@ def policy_etag(row: AdapterRow) -> str:
 
 
 def policy_message(row: AdapterRow) -> pb.AccessPolicy:
+    named = [str(TenantName(entry.allowed_tenant_id)) for entry in row.allowed_tenants]
     return pb.AccessPolicy(
         adapter=str(AdapterName(row.tenant_id, row.id)),
-        allowed_tenants=[str(TenantName(e.allowed_tenant_id)) for e in row.allowed_tenants],
+        allowed_tenants=[EVERY_TENANT] if row.is_shared else named,
         etag=policy_etag(row),
         update_time=timestamp(row.policy_update_time),
     )

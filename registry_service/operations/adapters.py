@@ -10,6 +10,7 @@ from lorikeet.rpc.errors import (
 )
 from lorikeet.rpc.names import AdapterName, BaseModelName, TenantName, check_identifier
 from protos import registry_pb2 as pb
+from registry_service.access import is_listed
 from registry_service.calls import Call
 from registry_service.messages import adapter_etag, adapter_message
 from registry_service.models import AdapterRow
@@ -147,7 +148,8 @@ def readable(call: Call, name: AdapterName) -> AdapterRow:
         return row
     if row is None or row.delete_time is not None:
         raise call.absent("adapters.get", str(name))
-    if call.caller.speaks_for().isdisjoint(adapters.allowed_tenants(call.session, row)):
+    allowed = adapters.allowed_tenants(call.session, row)
+    if not is_listed(call.caller.speaks_for(), allowed):
         raise permission_denied("adapters.get", str(name))
     return row
 

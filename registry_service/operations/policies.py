@@ -1,11 +1,15 @@
-"""Allow-lists. The owner's people keep them; tenants on a list do not see who else is."""
+"""Allow-lists. The owner's people keep them; tenants on a list do not see who else is.
 
-from lorikeet.rpc.errors import AbortedError
+"*" alone lists every tenant, those of the future included.
+"""
+
 from lorikeet.rpc.names import AdapterName, TenantName
 from protos import registry_pb2 as pb
+from registry_service.access import EVERY_TENANT
 from registry_service.calls import Call
 from registry_service.messages import policy_etag, policy_message
 from registry_service.operations.adapters import locked
+from registry_service.operations.changed import check_etag
 from registry_service.repository import adapters, tenants
 from registry_service.requests import allow_only, invalid
 
@@ -27,18 +31,15 @@ def set_access_policy(call: Call, request: pb.SetAccessPolicyRequest) -> pb.Acce
     allow_only(policy, {"adapter", "allowed_tenants", "etag"}, "policy")
     allowed = _checked_tenants(call, policy, name.tenant)
     row = locked(call, name)
-    if policy.etag and policy.etag != policy_etag(row):
-        raise AbortedError(
-            "the allow-list changed since this etag was read: read it again and retry",
-            reason="ETAG_MISMATCH",
-        )
+    check_etag(policy_etag(row), policy.etag, "the allow-list")
     before = adapters.allowed_tenants(call.session, row)
     adapters.replace_allowed_tenants(call.session, row, allowed)
+    # Only what differs: a list may have thousands of tenants.
     call.record(
         "adapters.setAccessPolicy",
         name,
-        added=sorted(allowed - before),
-        removed=sorted(before - allowed),
+        before={"allowed_tenants": sorted(before - allowed)},
+        after={"allowed_tenants": sorted(allowed - before)},
     )
     return policy_message(row)
 
@@ -47,6 +48,10 @@ def _checked_tenants(call: Call, policy: pb.AccessPolicy, owner: str) -> frozens
     field = "policy.allowed_tenants"
     if len(policy.allowed_tenants) > _MAX_ALLOWED_TENANTS:
         raise invalid(field, f"at most {_MAX_ALLOWED_TENANTS} tenants are allowed")
+    if list(policy.allowed_tenants) == [EVERY_TENANT]:
+        return frozenset({EVERY_TENANT})
+    if EVERY_TENANT in policy.allowed_tenants:
+        raise invalid(field, "'*' stands for every tenant: give it alone")
     named = {
         TenantName.parse(tenant, f"{field}[{index}]").tenant
         for index, tenant in enumerate(policy.allowed_tenants)

@@ -10,12 +10,12 @@ from lorikeet.rpc.names import (
     parse_adapter_selector,
 )
 from protos import registry_pb2 as pb
-from registry_service.access import check_may_speak_for, may_use
+from registry_service.access import EVERY_TENANT, check_may_speak_for, may_use
 from registry_service.calls import Call
 from registry_service.messages import LATEST, profile_message, version_message
 from registry_service.models import AdapterRow, VersionRow
 from registry_service.operations.versions import existing_alias, existing_version
-from registry_service.repository import adapters, journal, versions
+from registry_service.repository import adapters, journal, tenants, versions
 
 
 def resolve_adapter(call: Call, request: pb.ResolveAdapterRequest) -> pb.ResolveAdapterResponse:
@@ -43,6 +43,9 @@ def usable(call: Call, tenant: TenantName, name: AdapterName) -> AdapterRow:
         raise denied
     allowed = adapters.allowed_tenants(call.session, row)
     if not may_use(call.caller, tenant.tenant, name.tenant, allowed):
+        raise denied
+    # An agent may name any tenant, but "*" lists only those that there are.
+    if EVERY_TENANT in allowed and tenants.get(call.session, tenant.tenant) is None:
         raise denied
     return row
 

@@ -1,4 +1,4 @@
-"""Tenants, their quotas and what they use; administrators only."""
+"""Tenants, their quotas and what they use; administrators write, auditors read."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
-from lorikeet.rpc.errors import AlreadyExistsError, FailedPreconditionError
+from lorikeet.rpc.errors import AlreadyExistsError, FailedPreconditionError, permission_denied
 from lorikeet.rpc.names import TenantName, check_identifier
 from protos import registry_pb2 as pb
 from registry_service.calls import Call
@@ -50,18 +50,21 @@ def create_tenant(call: Call, request: pb.CreateTenantRequest) -> pb.Tenant:
 
 def get_tenant(call: Call, request: pb.GetTenantRequest) -> pb.Tenant:
     name = TenantName.parse(request.name)
-    call.require_admin(str(name))
+    call.require_auditor(name.tenant, str(name))
     message = tenant_message(existing_tenant(call, name))
     message.usage.CopyFrom(usage_message(tenants.usage(call.session, name.tenant)))
     return message
 
 
 def list_tenants(call: Call, request: pb.ListTenantsRequest) -> pb.ListTenantsResponse:
-    call.require_admin("tenants")
+    """Every tenant to administrators; to auditors those that they audit."""
+    audited = call.caller.audited_tenants()
+    if audited is not None and not audited:
+        raise permission_denied("admin", "tenants")
     page = call.pages.page(
         request,
-        ["tenants"],
-        lambda after, limit: tenants.list_after(call.session, after, limit),
+        ["tenants", sorted(audited or [])],
+        lambda after, limit: tenants.list_after(call.session, after, limit, among=audited),
         lambda row: row.id,
     )
     return pb.ListTenantsResponse(

@@ -7,6 +7,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session, selectinload
 
 from lorikeet.rpc.names import AdapterName
+from registry_service.access import EVERY_TENANT
 from registry_service.models import AdapterRow, AllowedTenantRow
 
 
@@ -37,7 +38,7 @@ def list_after(
     after: str | None,
     limit: int,
 ) -> Sequence[AdapterRow]:
-    """Adapters of `tenant` in id order; with `shared_with`, only those that list one of these."""
+    """Adapters of `tenant` in id order; with `shared_with`, only those that these may use."""
     query = select(AdapterRow).where(AdapterRow.tenant_id == tenant)
     if prefix:
         query = query.where(func.substr(AdapterRow.id, 1, len(prefix)) == prefix)
@@ -47,7 +48,7 @@ def list_after(
             AllowedTenantRow.adapter_id == AdapterRow.id,
             AllowedTenantRow.allowed_tenant_id.in_(shared_with),
         )
-        query = query.where(entry.exists())
+        query = query.where(AdapterRow.is_shared | entry.exists())
     if not show_deleted:
         query = query.where(AdapterRow.delete_time.is_(None))
     if after is not None:
@@ -57,6 +58,9 @@ def list_after(
 
 
 def allowed_tenants(session: Session, row: AdapterRow) -> frozenset[str]:
+    """The allow-list; "*" alone stands for every tenant there is."""
+    if row.is_shared:
+        return frozenset({EVERY_TENANT})
     return frozenset(
         session.scalars(
             select(AllowedTenantRow.allowed_tenant_id).where(
@@ -68,7 +72,8 @@ def allowed_tenants(session: Session, row: AdapterRow) -> frozenset[str]:
 
 
 def replace_allowed_tenants(session: Session, row: AdapterRow, tenants: Collection[str]) -> None:
-    """Replaces the allow-list of a locked adapter."""
+    """Replaces the allow-list of a locked adapter; "*" alone is every tenant."""
+    row.is_shared = EVERY_TENANT in tenants
     session.execute(
         delete(AllowedTenantRow).where(
             AllowedTenantRow.tenant_id == row.tenant_id, AllowedTenantRow.adapter_id == row.id
@@ -77,6 +82,7 @@ def replace_allowed_tenants(session: Session, row: AdapterRow, tenants: Collecti
     session.add_all(
         AllowedTenantRow(tenant_id=row.tenant_id, adapter_id=row.id, allowed_tenant_id=tenant)
         for tenant in sorted(tenants)
+        if tenant != EVERY_TENANT
     )
     row.policy_generation += 1
     row.policy_update_time = datetime.now(UTC)

@@ -1,6 +1,6 @@
 """Tenants."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -43,8 +43,13 @@ def lock(session: Session, tenant: str) -> TenantRow | None:
     ).one_or_none()
 
 
-def list_after(session: Session, after: str | None, limit: int) -> Sequence[TenantRow]:
+def list_after(
+    session: Session, after: str | None, limit: int, *, among: Collection[str] | None = None
+) -> Sequence[TenantRow]:
+    """Tenants in id order; with `among`, only those."""
     query = select(TenantRow).order_by(TenantRow.id).limit(limit)
+    if among is not None:
+        query = query.where(TenantRow.id.in_(among))
     if after is not None:
         query = query.where(TenantRow.id > after)
     return session.scalars(query).all()
