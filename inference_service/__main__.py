@@ -11,10 +11,10 @@ from inference_service.adapters.disk import StoreLockedError
 from inference_service.config import CredentialsError, Settings
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.process import ChildEngineClient
-from inference_service.logs import configure_logging
 from inference_service.model_files import ModelFilesError
 from inference_service.service import InferenceService, StartError
 from inference_service.tokenizer import TokenizerMissingError
+from lorikeet.rpc.logs import configure_logging
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
 from lorikeet.rpc.tls import TlsFilesError
 

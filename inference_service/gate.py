@@ -16,7 +16,6 @@ from inference_service.adapter_naming import AdapterReference, parse_adapter_ref
 from inference_service.adapters.artifact import Profile, ResolvedAdapter
 from inference_service.adapters.registry_client import RegistryClient
 from inference_service.identity import Caller, effective_tenant
-from inference_service.logs import log_fields
 from lorikeet.rpc.credentials import bearer_token, invalid_credential, peer_subjects
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
@@ -26,6 +25,7 @@ from lorikeet.rpc.errors import (
     UnauthenticatedError,
     permission_denied,
 )
+from lorikeet.rpc.logs import log_fields
 from lorikeet.rpc.names import TenantName
 
 logger = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from inference_service.gate import Admitted
-from inference_service.logs import log_fields
 from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError, LorikeetError
+from lorikeet.rpc.logs import log_fields
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from lorikeet.rpc.logs import configure_logging
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
 from lorikeet.rpc.tls import TlsFilesError
 from registry_service.bootstrap import StartError
@@ -33,9 +34,10 @@ _START_ERRORS = (
 
 def main() -> int:
     """Serves until SIGTERM or SIGINT; exit status 2 when it was told something impossible."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
-        asyncio.run(_serve(load_settings(sys.argv[1:])))
+        settings = load_settings(sys.argv[1:])
+        configure_logging(settings.log_level, settings.log_format)
+        asyncio.run(_serve(settings))
     except _START_ERRORS as error:
         print(f"registry_service: {error}", file=sys.stderr)
         return 2

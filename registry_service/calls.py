@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 from sqlalchemy.orm import Session
 
+from lorikeet.rpc.call_record import CallRecord, current_call
 from lorikeet.rpc.errors import (
     LorikeetError,
     NotFoundError,
@@ -115,6 +116,7 @@ class CallRunner:
         self, context: Any, operation: Operation[Request, Response], request: Request
     ) -> Response:
         """Runs an operation whose writes are committed together, or not at all."""
+        current_call().is_write = True
         response = await self._run(self._database.write, context, operation, request)
         self._feed.notify()
         return response
@@ -127,9 +129,13 @@ class CallRunner:
         request: Request,
     ) -> Response:
         origin = journal.Origin(_NOBODY, request_id_of(context), context.peer())
+        record = current_call()
+        record.request_id = origin.request_id
         try:
             credential = await self.authenticator.credential_of(context)
-            return await transact(partial(self._operate, credential, origin, operation, request))
+            return await transact(
+                partial(self._operate, record, credential, origin, operation, request)
+            )
         except UnauthenticatedError as error:
             await self._note_attempt(_Refused(origin, error), operation.__name__)
             raise
@@ -143,6 +149,7 @@ class CallRunner:
 
     def _operate(
         self,
+        record: CallRecord,
         credential: Credential,
         origin: journal.Origin,
         operation: Operation[Request, Response],
@@ -150,6 +157,7 @@ class CallRunner:
         session: Session,
     ) -> Response:
         caller = principals.authenticate(session, credential)
+        record.principal, record.tenant = str(caller.name), caller.tenant
         origin = replace(origin, principal=str(caller.name))
         try:
             check_known(request)
@@ -160,7 +168,6 @@ class CallRunner:
 
     async def _note_attempt(self, refused: "_Refused", operation: str) -> None:
         """Audits a bad credential, unless there were many: that it is bad is the answer anyway."""
-        logger.info("no valid credential for %s from %s", operation, refused.origin.peer)
         suppressed = self._failed_attempts.take()
         if suppressed is None:
             return
@@ -195,7 +202,6 @@ class _Refused(Exception):
 
     def record(self, session: Session, **detail: Any) -> None:
         metadata = self.error.metadata
-        logger.info("denied %s to %s: %s", detail, self.origin.principal, self.error.message)
         journal.record_denial(
             session,
             self.origin,

@@ -6,6 +6,7 @@ With `LORIKEET_REGISTRY_SECRETS_DIR` a setting may lie in a file of its name in 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import (
@@ -88,6 +89,11 @@ class Settings(BaseSettings):
     s3_connect_seconds: float = Field(2.0, gt=0, description="time to connect to S3")
     s3_read_seconds: float = Field(5.0, gt=0, description="time S3 may be silent")
     s3_attempts: int = Field(2, gt=0, description="how often a request to S3 is made in all")
+    metrics_listen: str | None = Field(
+        None, description="address to serve Prometheus metrics on, over TLS if there is a tls_cert"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="lines for people or programs")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="at least")
 
     @property
     def resolved_database_url(self) -> str:

@@ -6,6 +6,8 @@ import os
 
 from sqlalchemy.orm import Session
 
+from lorikeet.rpc.call_log import CallLog
+from lorikeet.rpc.metrics import MetricsServer, RpcMetrics, serve_metrics
 from lorikeet.rpc.server import GrpcServer, is_loopback
 from lorikeet.rpc.tls import server_tls_files
 from protos import registry_pb2 as pb
@@ -14,9 +16,11 @@ from registry_service.access_servicer import AccessServicer
 from registry_service.adapter_servicer import AdapterServicer
 from registry_service.artifact_keeper import ArtifactKeeper
 from registry_service.artifact_servicer import ArtifactServicer
+from registry_service.artifacts.observed_store import ObservedStore
 from registry_service.artifacts.staging import UploadStaging
 from registry_service.authentication import Authenticator
 from registry_service.bootstrap import (
+    StartError,
     create_first_principals,
     lock_data_directory,
     upgrade_database,
@@ -24,6 +28,7 @@ from registry_service.bootstrap import (
 from registry_service.calls import CallRunner
 from registry_service.config import Settings
 from registry_service.feed import ChangeFeed
+from registry_service.metrics import RegistryMetrics
 from registry_service.pages import PageTokens
 from registry_service.repository import server_secrets, uploads
 from registry_service.repository.database import Database, make_engine
@@ -42,14 +47,22 @@ class RegistryService:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         tls = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        self._server = GrpcServer(settings.listen, insecure=settings.insecure, tls=tls)
         self._authenticator = Authenticator(token_verifier(settings))
+        self._metrics = RegistryMetrics()
+        self._metrics_server: MetricsServer | None = None
+        self._server = GrpcServer(
+            settings.listen,
+            insecure=settings.insecure,
+            tls=tls,
+            observers=(RpcMetrics(self._metrics.registry), CallLog()),
+        )
         self._lock = lock_data_directory(settings.data_dir)
         num_readers = settings.num_read_threads
         engine = make_engine(settings.resolved_database_url, num_readers)
+        self._metrics.database.watch(engine)
         self._database = Database(engine, num_readers)
         self._staging = UploadStaging(settings.data_dir / "uploads")
-        self._store = open_store(settings)
+        self._store = ObservedStore(open_store(settings), self._metrics.object_store)
         self._keeper = ArtifactKeeper(
             self._staging, self._store, settings.num_artifact_threads, settings.max_lora_rank
         )
@@ -65,6 +78,8 @@ class RegistryService:
         runner = CallRunner(self._database, pages, self._settings, feed, self._authenticator)
         self._add_servicers(runner, feed)
         names = [pb.DESCRIPTOR.services_by_name[name].full_name for name in _SERVICES]
+        if self._settings.metrics_listen is not None:
+            self._metrics_server = self._serve_metrics(self._settings.metrics_listen)
         address = await self._server.start(names)
         self._sweeping = asyncio.create_task(self._sweeper.run())
         await self._server.set_serving(True)
@@ -74,6 +89,8 @@ class RegistryService:
         """Ends running calls within about a second, then closes what they used."""
         await self._server.stop(_STOP_SECONDS)
         await self._authenticator.close()
+        if self._metrics_server is not None:
+            await asyncio.to_thread(self._metrics_server.close)
         if self._sweeping is not None:
             self._sweeping.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -83,9 +100,27 @@ class RegistryService:
         self._database.close()
         os.close(self._lock)
 
+    @property
+    def metrics_address(self) -> str | None:
+        """Where metrics are served, once the service has started."""
+        return self._metrics_server.address if self._metrics_server else None
+
     async def sweep(self) -> None:
         """Forgets expired uploads and old request ids now; it also happens by itself."""
         await self._sweeper.sweep()
+
+    def _serve_metrics(self, listen: str) -> MetricsServer:
+        settings = self._settings
+        try:
+            return serve_metrics(
+                self._metrics.registry,
+                listen,
+                certificate=settings.tls_cert,
+                key=settings.tls_key,
+                insecure=settings.insecure,
+            )
+        except OSError as error:
+            raise StartError(f"cannot serve metrics on {listen}: {error}") from error
 
     def _prepare(self) -> bytes:
         """Blocks: nothing is served yet. Returns the secret of the page tokens."""

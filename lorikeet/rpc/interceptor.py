@@ -11,11 +11,11 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from lorikeet.rpc.call_record import current_call
 from lorikeet.rpc.errors import InternalError, LorikeetError, UnavailableError, UnimplementedError
+from lorikeet.rpc.handlers import Handler, with_behavior
 
 logger = logging.getLogger(__name__)
-
-Handler = Callable[[Any, Any], Any]
 
 
 class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic only in the stubs
@@ -30,23 +30,8 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gene
         if handler is None:
             return handler
         method = handler_call_details.method
-        if handler.unary_unary:
-            return _with(handler, unary_unary=_guard_unary(method, handler.unary_unary))
-        if handler.stream_unary:
-            return _with(handler, stream_unary=_guard_unary(method, handler.stream_unary))
-        if handler.unary_stream:
-            return _with(handler, unary_stream=_guard_stream(method, handler.unary_stream))
-        return _with(handler, stream_stream=_guard_stream(method, handler.stream_stream))
-
-
-def _with(handler: Any, **behavior: Any) -> Any:
-    (name,) = behavior
-    make = getattr(grpc, f"{name}_rpc_method_handler")
-    return make(
-        behavior[name],
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+        guard = _guard_stream if handler.response_streaming else _guard_unary
+        return with_behavior(handler, lambda behavior: guard(method, behavior))
 
 
 def _guard_unary(method: str, behavior: Handler) -> Handler:
@@ -83,7 +68,10 @@ async def _abort(method: str, error: BaseException, context: Any) -> None:
         raise error
     if isinstance(error, asyncio.CancelledError) and context.cancelled():
         raise error  # the client has gone: there is nobody left to answer
-    await context.abort_with_status(_as_lorikeet_error(method, error).to_status())
+    answer = _as_lorikeet_error(method, error)
+    record = current_call()
+    record.code, record.reason = answer.code, answer.reason
+    await context.abort_with_status(answer.to_status())
 
 
 def _as_lorikeet_error(method: str, error: BaseException) -> LorikeetError:

@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import _async as aio_health
@@ -15,6 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lorikeet.rpc.interceptor import ErrorInterceptor
+from lorikeet.rpc.observation import Observer, ObservingInterceptor
 from lorikeet.rpc.tls import ServerTlsFiles, server_credentials
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -53,17 +55,26 @@ class GrpcServer:
     """A grpc.aio server with health and reflection; `health` is set by the service that owns it.
 
     With `tls` it speaks nothing else. TlsFilesError or InsecureBindError when it must not start.
+    `observers` are told of every call.
     """
 
     def __init__(
-        self, address: str, *, insecure: bool = False, tls: ServerTlsFiles | None = None
+        self,
+        address: str,
+        *,
+        insecure: bool = False,
+        tls: ServerTlsFiles | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         if tls is None:
             check_binding(address, insecure=insecure)
         self._address = address
         self._credentials = server_credentials(tls) if tls else None
         self._health = aio_health.HealthServicer()
-        self.server = aio.server(interceptors=[ErrorInterceptor()], options=_OPTIONS)
+        interceptors: list[Any] = [ErrorInterceptor()]
+        if observers:
+            interceptors.insert(0, ObservingInterceptor(observers))
+        self.server = aio.server(interceptors=interceptors, options=_OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
 
     async def start(self, service_names: Sequence[str]) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from inference_service.logs import JsonFormatter
 from lorikeet.rpc.errors import PermissionDeniedError
+from lorikeet.rpc.logs import JsonFormatter
 from protos import inference_pb2 as pb
 from tests.inference.world import User, World
 

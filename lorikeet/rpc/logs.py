@@ -1,10 +1,10 @@
-"""Logs as JSON lines: what happened, to whom, to which adapter version; never prompts or keys."""
+"""Logs for people, or as JSON lines: what happened, to whom, to which resource; never secrets."""
 
 import json
 import logging
 import sys
 import time
-from typing import Any
+from typing import Any, Literal
 
 
 class JsonFormatter(logging.Formatter):
@@ -24,10 +24,21 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-def configure_logging(level: str) -> None:
-    """Sends every log record to standard error as JSON."""
+class TextFormatter(logging.Formatter):
+    """The same for a terminal: the fields follow the message as `name=value`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        fields = getattr(record, "fields", {})
+        return " ".join([super().formatMessage(record), *(f"{k}={v}" for k, v in fields.items())])
+
+
+def configure_logging(level: str, form: Literal["json", "text"] = "json") -> None:
+    """Sends every log record to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 

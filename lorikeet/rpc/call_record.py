@@ -1,0 +1,39 @@
+"""What is known of the call that a task serves; filled in while it runs."""
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+import grpc
+
+
+@dataclass
+class CallRecord:
+    """One call. `method` is Service/Method; who called is empty until it is known."""
+
+    method: str
+    peer: str = ""
+    request_id: str = ""
+    principal: str = ""
+    tenant: str = ""
+    is_write: bool = False
+    reason: str = ""  # ErrorInfo's, of a call that failed
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0
+
+
+# The call that the running task serves; each task has its own value.
+_current: ContextVar[CallRecord | None] = ContextVar("current_call", default=None)
+
+
+def current_call() -> CallRecord:
+    """The record of the call this task serves; where nobody observes calls, one nobody reads."""
+    return _current.get() or CallRecord("")
+
+
+def begin_call(method: str, peer: str) -> CallRecord:
+    """Makes a record the running task's."""
+    record = CallRecord(method, peer)
+    _current.set(record)
+    return record

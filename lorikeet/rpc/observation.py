@@ -1,0 +1,85 @@
+"""Observers are told of every call a server serves: when it starts, and how it ended."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, Protocol
+
+import grpc
+from grpc import aio
+
+from lorikeet.rpc.call_record import CallRecord, begin_call
+from lorikeet.rpc.handlers import Handler, with_behavior
+
+
+class Observer(Protocol):
+    """Told of every call, in the event loop: it must not block."""
+
+    def started(self, record: CallRecord) -> None: ...
+
+    def ended(self, record: CallRecord) -> None: ...
+
+
+class ObservingInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic only in the stubs
+    """Put before the ErrorInterceptor, which tells the record what each call failed with."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return handler
+        method = _short(handler_call_details.method)
+        observe = self._stream if handler.response_streaming else self._unary
+        return with_behavior(handler, lambda behavior: observe(method, behavior))
+
+    def _unary(self, method: str, behavior: Handler) -> Handler:
+        async def observed(request: Any, context: Any) -> Any:
+            with self._observing(method, context):
+                return await behavior(request, context)
+
+        return observed
+
+    def _stream(self, method: str, behavior: Handler) -> Handler:
+        async def observed(request: Any, context: Any) -> AsyncIterator[Any]:
+            with self._observing(method, context):
+                async with aclosing(behavior(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+        return observed
+
+    @contextmanager
+    def _observing(self, method: str, context: Any) -> Iterator[None]:
+        record = begin_call(method, context.peer())
+        for observer in self._observers:
+            observer.started(record)
+        try:
+            yield
+        except BaseException as error:
+            if record.code is grpc.StatusCode.OK:  # not one of our errors
+                record.code = _code_of(error)
+            raise
+        finally:
+            record.seconds = time.perf_counter() - record.started
+            for observer in self._observers:
+                observer.ended(record)
+
+
+def _code_of(error: BaseException) -> grpc.StatusCode:
+    """Our errors have said their code before: this one left, or health aborted by itself."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return grpc.StatusCode.CANCELLED
+    return grpc.StatusCode.UNKNOWN
+
+
+def _short(method: str) -> str:
+    """`/lorikeet.registry.v1.AdapterRegistry/GetAdapter` → `AdapterRegistry/GetAdapter`."""
+    service, _, name = method.removeprefix("/").rpartition("/")
+    return f"{service.rpartition('.')[2]}/{name}"
