@@ -4,6 +4,9 @@
         for chunk in client.generate_stream("Once upon a time", adapter="math"):
             print(chunk.text, end="")
 
+Over TLS the target is "grpcs://host:port". With `credentials=tls_credentials(ca, cert, key)` a
+client trusts a private authority and shows a certificate.
+
 Clients: Client, AsyncClient (inference); AdminClient, AsyncAdminClient (registry).
 """
 
@@ -14,6 +17,7 @@ from lorikeet.generation import Sampling
 from lorikeet.operations.access import grant
 from lorikeet.rpc import errors
 from lorikeet.rpc.errors import LorikeetError
+from lorikeet.rpc.tls import channel_credentials as tls_credentials
 from lorikeet.streams import AsyncGenerationStream, GenerationStream
 
 __all__ = [
@@ -33,4 +37,5 @@ __all__ = [
     "Usage",
     "errors",
     "grant",
+    "tls_credentials",
 ]

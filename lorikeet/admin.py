@@ -17,7 +17,7 @@ class AdminClient(SyncTransport):
     def __init__(
         self,
         target: str,
-        api_key: str,
+        api_key: str = "",
         *,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
@@ -28,11 +28,15 @@ class AdminClient(SyncTransport):
     list_tenants = sync_method(access.list_tenants)
     delete_tenant = sync_method(access.delete_tenant)
     create_principal = sync_method(access.create_principal)
+    get_principal = sync_method(access.get_principal)
     list_principals = sync_method(access.list_principals)
+    update_principal = sync_method(access.update_principal)
+    delete_principal = sync_method(access.delete_principal)
     set_grants = sync_method(access.set_grants)
     ensure_tenant = sync_method(access.ensure_tenant)
     create_api_key = sync_method(access.create_api_key)
     list_api_keys = sync_method(access.list_api_keys)
+    delete_api_key = sync_method(access.delete_api_key)
     identify_caller = sync_method(access.identify_caller)
 
     register_base_model = sync_method(catalog.register_base_model)
@@ -63,7 +67,7 @@ class AsyncAdminClient(AsyncTransport):
     def __init__(
         self,
         target: str,
-        api_key: str,
+        api_key: str = "",
         *,
         credentials: grpc.ChannelCredentials | None = None,
         insecure: bool = False,
@@ -74,11 +78,15 @@ class AsyncAdminClient(AsyncTransport):
     list_tenants = async_method(access.list_tenants)
     delete_tenant = async_method(access.delete_tenant)
     create_principal = async_method(access.create_principal)
+    get_principal = async_method(access.get_principal)
     list_principals = async_method(access.list_principals)
+    update_principal = async_method(access.update_principal)
+    delete_principal = async_method(access.delete_principal)
     set_grants = async_method(access.set_grants)
     ensure_tenant = async_method(access.ensure_tenant)
     create_api_key = async_method(access.create_api_key)
     list_api_keys = async_method(access.list_api_keys)
+    delete_api_key = async_method(access.delete_api_key)
     identify_caller = async_method(access.identify_caller)
 
     register_base_model = async_method(catalog.register_base_model)

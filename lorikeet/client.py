@@ -32,7 +32,7 @@ class Client(SyncTransport):
     def __init__(
         self,
         target: str,
-        api_key: str,
+        api_key: str = "",
         *,
         tenant: str = "",
         credentials: grpc.ChannelCredentials | None = None,
@@ -117,7 +117,7 @@ class AsyncClient(AsyncTransport):
     def __init__(
         self,
         target: str,
-        api_key: str,
+        api_key: str = "",
         *,
         tenant: str = "",
         credentials: grpc.ChannelCredentials | None = None,

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from lorikeet.operations.call import Call, StreamCall
 from lorikeet.operations.naming import tenant_name
 
+_TLS_SCHEME = "grpcs://"
 _INFERENCE = "lorikeet.inference.v1"
 _REGISTRY = "lorikeet.registry.v1"
 # Unary calls that may be made twice; only these are retried, and only when UNAVAILABLE.
@@ -24,7 +25,8 @@ _IDEMPOTENT_METHODS = {
     ),
     f"{_REGISTRY}.ArtifactService": ("GetUpload", "CommitUpload", "GetDownloadUrl"),
     f"{_REGISTRY}.AccessService": (
-        *("GetTenant", "ListTenants", "ListPrincipals", "SetGrants", "ListApiKeys"),
+        *("GetTenant", "ListTenants", "GetPrincipal", "ListPrincipals", "SetGrants"),
+        "ListApiKeys",
         "IdentifyCaller",
     ),
 }
@@ -69,27 +71,34 @@ class InsecureTargetError(ValueError):
 class Connection:
     """Where a client connects and as whom. The key is kept out of the representation.
 
-    InsecureTargetError when the key would cross a network in plaintext: pass `credentials`
-    (`grpc.ssl_channel_credentials()`), or `insecure=True` where the network itself is private.
+    `target` is host:port, or grpcs://host:port for TLS with the public authorities; `credentials`
+    are TLS with others, see `lorikeet.tls_credentials`. `api_key` is an API key or a JWT; without
+    one, the client certificate in `credentials` says who calls.
+    InsecureTargetError when bytes would cross a network in plaintext, unless `insecure` says that
+    the network itself is private.
     """
 
     target: str
-    api_key: str = field(repr=False)
+    api_key: str = field(default="", repr=False)
     tenant: str = ""
     credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
     insecure: bool = False
 
     def __post_init__(self) -> None:
-        if self.credentials or self.insecure or _is_local(self.target):
+        if self.uses_tls or self.insecure or _is_local(self.target):
             return
         raise InsecureTargetError(
             f"refusing to send an API key to {self.target} in plaintext:"
-            " use TLS credentials, or say `insecure` on a private network"
+            " use grpcs:// or TLS credentials, or say `insecure` on a private network"
         )
 
     @property
+    def uses_tls(self) -> bool:
+        return self.credentials is not None or self.target.startswith(_TLS_SCHEME)
+
+    @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {self.api_key}"),)
+        return (("authorization", f"Bearer {self.api_key}"),) if self.api_key else ()
 
     def prepare(self, request: Message) -> Message:
         """Fills in the client's tenant where a request leaves it open, and the full name of it."""
@@ -102,8 +111,10 @@ class Connection:
 
     def open(self, api: Any) -> Any:
         """A channel of `grpc` or of `grpc.aio`."""
-        if self.credentials:
-            return api.secure_channel(self.target, self.credentials, options=_CHANNEL_OPTIONS)
+        if self.uses_tls:
+            address = self.target.removeprefix(_TLS_SCHEME)
+            credentials = self.credentials or grpc.ssl_channel_credentials()
+            return api.secure_channel(address, credentials, options=_CHANNEL_OPTIONS)
         return api.insecure_channel(self.target, options=_CHANNEL_OPTIONS)
 
     def invoke(self, channel: Any, call: Call[Any]) -> Any:

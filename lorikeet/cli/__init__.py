@@ -1,12 +1,13 @@
 """The `lorikeet` command line: one command group per file, assembled here."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lorikeet.cli import adapters, generation, runtime, serve, tenants
+from lorikeet.cli import adapters, generation, principals, runtime, serve, tenants
 from lorikeet.cli.failures import ReportingGroup
-from lorikeet.cli.settings import Settings
+from lorikeet.cli.settings import Settings, TlsOptions
 
 app = typer.Typer(
     cls=ReportingGroup,
@@ -18,6 +19,8 @@ app = typer.Typer(
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(tenants.tenants_app, name="tenants")
 app.add_typer(tenants.keys_app, name="keys")
+app.add_typer(principals.app, name="principals")
+app.command()(principals.whoami)
 app.command()(serve.serve)
 app.command()(generation.generate)
 app.command()(generation.chat)
@@ -39,7 +42,12 @@ def connect(
         str, typer.Option(envvar="LORIKEET_INFERENCE", help="Address of the inference service.")
     ] = "",
     api_key: Annotated[
-        str, typer.Option(envvar="LORIKEET_API_KEY", help="Whom to call as.", show_envvar=True)
+        str,
+        typer.Option(
+            envvar="LORIKEET_API_KEY",
+            help="Whom to call as: an API key or a JWT.",
+            show_envvar=True,
+        ),
     ] = "",
     tenant: Annotated[
         str, typer.Option(envvar="LORIKEET_TENANT", help="The tenant to act for.")
@@ -48,6 +56,21 @@ def connect(
         bool,
         typer.Option(envvar="LORIKEET_INSECURE", help="Allow plaintext on a private network."),
     ] = False,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(envvar="LORIKEET_TLS_CA", help="PEM authorities to trust; turns TLS on."),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(envvar="LORIKEET_TLS_CERT", help="PEM certificate to show; turns TLS on."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(envvar="LORIKEET_TLS_KEY", help="Its PEM key.")
+    ] = None,
 ) -> None:
-    """Connection settings. What is not given comes from the running `lorikeet serve`."""
-    context.obj = Settings.resolve(registry, inference, api_key, tenant, insecure)
+    """Connection settings. What is not given comes from the running `lorikeet serve`.
+
+    An address may begin with grpcs:// for TLS with the public authorities.
+    """
+    tls = TlsOptions(tls_ca, tls_cert, tls_key)
+    context.obj = Settings.resolve(registry, inference, api_key, tenant, insecure, tls)

@@ -16,6 +16,7 @@ from lorikeet.rpc.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from lorikeet.rpc.tls import TlsFilesError
 
 _ADVICE: dict[type[LorikeetError], str] = {
     UnauthenticatedError: "check --api-key or LORIKEET_API_KEY",
@@ -30,7 +31,7 @@ class CommandError(Exception):
     """A mistake in how a command was called; the message says what to do."""
 
 
-_EXPECTED = (LorikeetError, ServiceFailedError, InsecureTargetError, CommandError)
+_EXPECTED = (LorikeetError, ServiceFailedError, InsecureTargetError, TlsFilesError, CommandError)
 
 
 class ReportingGroup(TyperGroup):

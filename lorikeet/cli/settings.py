@@ -1,14 +1,31 @@
 """Where commands connect and as whom: flags and environment first, then the serve state file."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Self
 
+import grpc
 import typer
 
 from lorikeet.admin import AdminClient
 from lorikeet.cli.failures import CommandError
 from lorikeet.client import Client
+from lorikeet.rpc.tls import channel_credentials
 from lorikeet.state import ServeState
+
+
+@dataclass(frozen=True)
+class TlsOptions:
+    """PEM files: whom to trust, and what to show."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """None when no file was given: the address then says whether TLS is used."""
+        files = (self.ca, self.cert, self.key)
+        return channel_credentials(*files) if any(files) else None
 
 
 @dataclass(frozen=True)
@@ -20,11 +37,18 @@ class Settings:
     api_key: str = field(repr=False)
     tenant: str
     insecure: bool
+    tls: TlsOptions
     state: ServeState | None
 
     @classmethod
     def resolve(
-        cls, registry: str, inference: str, api_key: str, tenant: str, insecure: bool
+        cls,
+        registry: str,
+        inference: str,
+        api_key: str,
+        tenant: str,
+        insecure: bool,
+        tls: TlsOptions,
     ) -> Self:
         """Fills in what was not given from the state file of a running `lorikeet serve`."""
         state = ServeState.read()
@@ -32,7 +56,8 @@ class Settings:
             registry = registry or state.registry
             inference = inference or state.inference
             tenant = tenant or ("" if api_key else state.default_tenant)
-        return cls(registry, inference, api_key, tenant.removeprefix("tenants/"), insecure, state)
+        tenant = tenant.removeprefix("tenants/")
+        return cls(registry, inference, api_key, tenant, insecure, tls, state)
 
     @classmethod
     def of(cls, context: typer.Context) -> Self:
@@ -43,10 +68,16 @@ class Settings:
 
     def admin(self) -> AdminClient:
         """A registry client, by default with the administrator's key of the running stack."""
-        key = self.api_key or (self.state.admin_key if self.state else "")
         address = _required(self.registry, "registry address", "--registry", "LORIKEET_REGISTRY")
-        key = _required(key, "API key", "--api-key", "LORIKEET_API_KEY")
-        return AdminClient(address, key, insecure=self.insecure)
+        key = self.api_key
+        if not key and self.state and self.state.registry == address:
+            key = self.state.admin_key
+        return AdminClient(
+            address,
+            self._required_key(key),
+            credentials=self.tls.credentials(),
+            insecure=self.insecure,
+        )
 
     def client(self, *, as_administrator: bool = False) -> Client:
         """An inference client, by default as the tenant of the running stack.
@@ -55,14 +86,25 @@ class Settings:
         acts for the tenant.
         """
         key, tenant = self.api_key, self.tenant
-        if not key and self.state:
+        if not key and self.state and self.state.inference == self.inference:
             key = "" if as_administrator else self.state.tenant_keys.get(tenant, "")
             key, tenant = (key, "") if key else (self.state.admin_key, tenant)
         address = _required(
             self.inference, "inference address", "--inference", "LORIKEET_INFERENCE"
         )
-        key = _required(key, "API key", "--api-key", "LORIKEET_API_KEY")
-        return Client(address, key, tenant=tenant, insecure=self.insecure)
+        return Client(
+            address,
+            self._required_key(key),
+            tenant=tenant,
+            credentials=self.tls.credentials(),
+            insecure=self.insecure,
+        )
+
+    def _required_key(self, key: str) -> str:
+        """Empty only where a client certificate says who calls."""
+        if self.tls.cert:
+            return key
+        return _required(key, "API key", "--api-key", "LORIKEET_API_KEY")
 
     def required_tenant(self) -> str:
         """The tenant whose resources a command works on: the given one, or the key's own."""

@@ -1,18 +1,19 @@
 """Tenants, principals, grants and API keys."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from lorikeet.operations.call import Operation, pages, unary
-from lorikeet.operations.naming import principal_name, tenant_name
+from lorikeet.operations.naming import api_key_name, principal_name, tenant_name
 from lorikeet.rpc.errors import AlreadyExistsError
 from protos import registry_pb2 as pb
 
-PermissionName = Literal["admin", "adapters.publish", "adapters.use", "act_as"]
+PermissionName = Literal["admin", "adapters.publish", "adapters.use", "act_as", "audit"]
 
 _SERVICE = "lorikeet.registry.v1.AccessService"
 _PERMISSIONS: dict[PermissionName, pb.Permission] = {
@@ -20,7 +21,9 @@ _PERMISSIONS: dict[PermissionName, pb.Permission] = {
     "adapters.publish": pb.PERMISSION_ADAPTERS_PUBLISH,
     "adapters.use": pb.PERMISSION_ADAPTERS_USE,
     "act_as": pb.PERMISSION_ACT_AS,
+    "audit": pb.PERMISSION_AUDIT,
 }
+PERMISSION_NAMES: Sequence[PermissionName] = tuple(_PERMISSIONS)
 
 
 def grant(permission: PermissionName, tenant: str) -> pb.Grant:
@@ -51,16 +54,64 @@ def delete_tenant(tenant: str) -> Operation[Empty]:
     )
 
 
+def permission_name(permission: int) -> str:
+    """The name that `grant` takes; of a permission this version does not know, its number."""
+    names = {int(value): name for name, value in _PERMISSIONS.items()}
+    return names.get(permission, str(permission))
+
+
 def create_principal(
-    tenant: str, principal_id: str, *, grants: Iterable[pb.Grant] = (), display_name: str = ""
+    tenant: str,
+    principal_id: str,
+    *,
+    grants: Iterable[pb.Grant] = (),
+    display_name: str = "",
+    subjects: Iterable[str] = (),
+    request_id: str = "",
 ) -> Operation[pb.Principal]:
-    """Someone, or something, that calls on behalf of `tenant`; see `grant`."""
+    """Someone, or something, that calls on behalf of `tenant`; see `grant`.
+
+    `subjects`: "spiffe://…" or "dns:…" of its client certificate, "jwt:<sub>" of its tokens.
+    """
     request = pb.CreatePrincipalRequest(
         parent=tenant_name(tenant),
         principal_id=principal_id,
-        principal=pb.Principal(display_name=display_name, grants=grants),
+        principal=pb.Principal(display_name=display_name, grants=grants, subjects=subjects),
+        request_id=request_id,
     )
     return unary(f"{_SERVICE}/CreatePrincipal", request, pb.Principal)
+
+
+def get_principal(principal: str) -> Operation[pb.Principal]:
+    """A principal (`tenant/principal`), with its grants, its subjects and its etag."""
+    request = pb.GetPrincipalRequest(name=principal_name(principal))
+    return unary(f"{_SERVICE}/GetPrincipal", request, pb.Principal)
+
+
+def update_principal(
+    principal: str,
+    *,
+    display_name: str | None = None,
+    subjects: Iterable[str] | None = None,
+    etag: str = "",
+) -> Operation[pb.Principal]:
+    """Replaces what is given; AbortedError when `etag` is given and stale."""
+    message = pb.Principal(
+        name=principal_name(principal),
+        display_name=display_name or "",
+        subjects=subjects or (),
+        etag=etag,
+    )
+    given = {"display_name": display_name, "subjects": subjects}
+    mask = FieldMask(paths=[field for field, value in given.items() if value is not None])
+    request = pb.UpdatePrincipalRequest(principal=message, update_mask=mask)
+    return unary(f"{_SERVICE}/UpdatePrincipal", request, pb.Principal)
+
+
+def delete_principal(principal: str) -> Operation[Empty]:
+    """Deletes a principal; its keys and subjects stop working at once."""
+    request = pb.DeletePrincipalRequest(name=principal_name(principal))
+    return unary(f"{_SERVICE}/DeletePrincipal", request, Empty)
 
 
 def list_principals(tenant: str) -> Operation[list[pb.Principal]]:
@@ -69,9 +120,11 @@ def list_principals(tenant: str) -> Operation[list[pb.Principal]]:
     return pages(f"{_SERVICE}/ListPrincipals", request, pb.ListPrincipalsResponse, "principals")
 
 
-def set_grants(principal: str, grants: Iterable[pb.Grant]) -> Operation[pb.Principal]:
-    """Replaces what a principal (`tenant/principal`) may do."""
-    request = pb.SetGrantsRequest(principal=principal_name(principal), grants=grants)
+def set_grants(
+    principal: str, grants: Iterable[pb.Grant], *, etag: str = ""
+) -> Operation[pb.Principal]:
+    """Replaces what a principal (`tenant/principal`) may do; see `update_principal` for `etag`."""
+    request = pb.SetGrantsRequest(principal=principal_name(principal), grants=grants, etag=etag)
     return unary(f"{_SERVICE}/SetGrants", request, pb.Principal)
 
 
@@ -91,8 +144,14 @@ def list_api_keys(tenant: str) -> Operation[list[pb.ApiKey]]:
     return pages(f"{_SERVICE}/ListApiKeys", request, pb.ListApiKeysResponse, "api_keys")
 
 
+def delete_api_key(api_key: str) -> Operation[Empty]:
+    """Revokes a key (`tenant/id`, as ListApiKeys names it) at once."""
+    request = pb.DeleteApiKeyRequest(name=api_key_name(api_key))
+    return unary(f"{_SERVICE}/DeleteApiKey", request, Empty)
+
+
 def identify_caller() -> Operation[pb.Identity]:
-    """Who this client's key belongs to."""
+    """Who this client is taken for."""
     return unary(f"{_SERVICE}/IdentifyCaller", pb.IdentifyCallerRequest(), pb.Identity)
 
 

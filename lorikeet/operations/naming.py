@@ -4,6 +4,7 @@ from lorikeet.rpc.errors import InvalidArgumentError
 from lorikeet.rpc.names import (
     AdapterName,
     AliasName,
+    ApiKeyName,
     BaseModelName,
     PrincipalName,
     TenantName,
@@ -36,6 +37,13 @@ def principal_name(value: str) -> str:
     if value.startswith("tenants/"):
         return str(PrincipalName.parse(value, "principal"))
     return str(PrincipalName(*_pair(value, "principal", "tenant/principal")))
+
+
+def api_key_name(value: str) -> str:
+    """`acme/0123abcd` or the full name → `tenants/acme/apiKeys/0123abcd`."""
+    if value.startswith("tenants/"):
+        return str(ApiKeyName.parse(value, "api_key"))
+    return str(ApiKeyName(*_pair(value, "api_key", "tenant/key")))
 
 
 def version_name(value: str) -> str:

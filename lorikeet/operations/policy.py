@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 from lorikeet.operations.call import Operation, unary
 from lorikeet.operations.naming import adapter_name, tenant_name
-from lorikeet.rpc.errors import AbortedError
+from lorikeet.rpc.errors import AbortedError, FailedPreconditionError
 from protos import registry_pb2 as pb
 
 _SERVICE = "lorikeet.registry.v1.AdapterRegistry"
 _MAX_ATTEMPTS = 5
+_EVERY_TENANT = "*"
 
 
 def get_access_policy(adapter: str) -> Operation[pb.AccessPolicy]:
@@ -24,15 +25,38 @@ def set_access_policy(policy: pb.AccessPolicy) -> Operation[pb.AccessPolicy]:
 
 
 def grant_access(adapter: str, *tenants: str) -> Operation[pb.AccessPolicy]:
-    """Adds tenants to the allow-list, keeping what others add at the same time."""
-    names = {tenant_name(tenant) for tenant in tenants}
-    return _change(adapter, lambda allowed: allowed | names)
+    """Adds tenants to the allow-list, keeping what others add at the same time; "*" is every one.
+
+    A list that has every tenant stays as it is.
+    """
+    names = {_listed_name(tenant) for tenant in tenants}
+
+    def add(allowed: set[str]) -> set[str]:
+        return {_EVERY_TENANT} if _EVERY_TENANT in allowed | names else allowed | names
+
+    return _change(adapter, add)
 
 
 def revoke_access(adapter: str, *tenants: str) -> Operation[pb.AccessPolicy]:
-    """Takes tenants off the allow-list; streams that run are not cut."""
-    names = {tenant_name(tenant) for tenant in tenants}
-    return _change(adapter, lambda allowed: allowed - names)
+    """Takes tenants off the allow-list; streams that run are not cut.
+
+    FailedPreconditionError for one tenant of a list that has every tenant: revoke "*" first.
+    """
+    names = {_listed_name(tenant) for tenant in tenants}
+
+    def remove(allowed: set[str]) -> set[str]:
+        if _EVERY_TENANT in allowed - names:
+            raise FailedPreconditionError(
+                f"{adapter} is shared with every tenant: revoke '*', then grant it to some",
+                reason="SHARED_WITH_EVERY_TENANT",
+            )
+        return allowed - names
+
+    return _change(adapter, remove)
+
+
+def _listed_name(tenant: str) -> str:
+    return tenant if tenant == _EVERY_TENANT else tenant_name(tenant)
 
 
 def _change(adapter: str, change: Callable[[set[str]], set[str]]) -> Operation[pb.AccessPolicy]:

@@ -86,6 +86,15 @@ def test_granting_keeps_what_others_granted_at_the_same_time(server: FakeServer)
     assert list(policy.allowed_tenants) == ["tenants/initech"]
 
 
+def test_one_tenant_is_not_taken_off_a_list_of_every_tenant(server: FakeServer) -> None:
+    with AdminClient(server.address, "secret") as admin:
+        assert list(admin.grant_access("acme/math", "*").allowed_tenants) == ["*"]
+        assert list(admin.grant_access("acme/math", "initech").allowed_tenants) == ["*"]
+        with pytest.raises(errors.FailedPreconditionError, match="every tenant"):
+            admin.revoke_access("acme/math", "globex")
+        assert not admin.revoke_access("acme/math", "*").allowed_tenants
+
+
 def test_lists_are_complete(server: FakeServer) -> None:
     with AdminClient(server.address, "secret") as admin:
         names = [adapter.name for adapter in admin.list_adapters("acme")]
