@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from grpc import aio
 
-from inference_service.adapter_naming import AdapterReference, parse_adapter_reference
 from inference_service.adapters.artifact import Profile, ResolvedAdapter
 from inference_service.adapters.registry_client import RegistryClient
 from inference_service.identity import Caller, effective_tenant
+from lorikeet.rpc.adapter_naming import AdapterReference, parse_adapter_reference
 from lorikeet.rpc.credentials import bearer_token, invalid_credential, peer_subjects
 from lorikeet.rpc.errors import (
     FailedPreconditionError,

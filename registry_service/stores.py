@@ -12,7 +12,7 @@ def open_store(settings: Settings) -> ObjectStore:
     """Blocks while it tries the bucket; StartError says what is wrong with it."""
     if settings.s3_bucket is None:
         return LocalObjectStore(settings.data_dir / "objects")
-    options = _s3_options(settings, settings.s3_bucket)
+    options = s3_options(settings, settings.s3_bucket)
     if settings.max_artifact_bytes > MAX_OBJECT_BYTES:
         raise StartError(f"with S3, --max-artifact-bytes may be {MAX_OBJECT_BYTES} at most")
     if options.ca_bundle is not None and not options.ca_bundle.is_file():
@@ -26,7 +26,7 @@ def open_store(settings: Settings) -> ObjectStore:
     return store
 
 
-def _s3_options(settings: Settings, bucket: str) -> S3Options:
+def s3_options(settings: Settings, bucket: str) -> S3Options:
     secret = settings.s3_secret_access_key
     return S3Options(
         bucket=bucket,

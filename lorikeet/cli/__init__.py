@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lorikeet.cli import adapters, generation, principals, runtime, serve, tenants
+from lorikeet.cli import adapters, doctor, generation, principals, runtime, serve, tenants
 from lorikeet.cli.failures import ReportingGroup
 from lorikeet.cli.settings import Settings, TlsOptions
 
@@ -30,6 +30,7 @@ app.command()(runtime.unload)
 app.command()(runtime.pin)
 app.command()(runtime.unpin)
 app.command()(runtime.info)
+app.command()(doctor.doctor)
 
 
 @app.callback()

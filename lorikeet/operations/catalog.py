@@ -101,6 +101,12 @@ def get_adapter(adapter: str) -> Operation[pb.Adapter]:
     )
 
 
+def resolve_adapter(name: str, *, tenant: str) -> Operation[pb.ResolveAdapterResponse]:
+    """The version that a full name of an adapter, alias or version means for `tenant`."""
+    request = pb.ResolveAdapterRequest(tenant=tenant_name(tenant), name=name)
+    return unary(f"{_SERVICE}/ResolveAdapter", request, pb.ResolveAdapterResponse)
+
+
 def list_adapters(
     tenant: str, *, prefix: str = "", show_deleted: bool = False
 ) -> Operation[list[pb.Adapter]]:

@@ -44,7 +44,7 @@ class S3ObjectStore:
     def __init__(self, options: S3Options) -> None:
         self._bucket = options.bucket
         self._prefix = f"{options.prefix.strip('/')}/".lstrip("/")
-        self._client = _make_client(options)
+        self._client = make_client(options)
 
     def check(self) -> None:
         """Lists, writes, reads and removes, as the service will; raises what boto3 raises."""
@@ -132,7 +132,7 @@ def _translated(key: str) -> Iterator[None]:
         raise unavailable(error) from error
 
 
-def _make_client(options: S3Options) -> Any:
+def make_client(options: S3Options) -> Any:
     config = Config(
         connect_timeout=options.connect_seconds,
         read_timeout=options.read_seconds,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_service.adapter_naming import parse_adapter_reference
+from lorikeet.rpc.adapter_naming import parse_adapter_reference
 from lorikeet.rpc.errors import FailedPreconditionError, InvalidArgumentError
 from lorikeet.rpc.names import parse_adapter_selector
 
