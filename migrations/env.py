@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from registry_service.models import Base
-from registry_service.repository.database import make_engine
+from registry_service.repository.engine import make_engine
 
 
 def _migrate(connection: Connection) -> None:

@@ -4,23 +4,31 @@ import fcntl
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from lorikeet.rpc.names import PrincipalName
 from registry_service.access import ACT_AS, ADMIN, EVERY_TENANT, USE, Grant, generate_api_key
+from registry_service.config import Settings
 from registry_service.models import TenantRow
 from registry_service.repository import journal, principals, tenants
+from registry_service.repository.database import Database
+from registry_service.repository.engine import POSTGRESQL, DatabaseLimits, DatabaseUrlError
 
 logger = logging.getLogger(__name__)
 
 _TENANT = "platform"
+_START_LOCK = 0x4C6F72696B656574  # "Lorikeet": other users of the database will not take this one
+_START_LOCK_SECONDS = 120
 _GRANTS = {
     "admin": [Grant(ADMIN, EVERY_TENANT)],
     "inference": [Grant(ACT_AS, EVERY_TENANT), Grant(USE, EVERY_TENANT)],
@@ -38,10 +46,50 @@ def migration_config() -> Config:
     return config
 
 
+def open_database(settings: Settings) -> Database:
+    """The database of the settings, not yet connected to; StartError for a URL that cannot be."""
+    limits = DatabaseLimits(
+        num_readers=settings.num_read_threads,
+        num_writers=settings.num_write_threads,
+        seconds=settings.database_seconds,
+        connect_seconds=settings.database_connect_seconds,
+    )
+    try:
+        return Database(settings.resolved_database_url, limits)
+    except DatabaseUrlError as error:
+        raise StartError(str(error)) from error
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Turns a database that cannot be used into a StartError that says what to check."""
+    try:
+        yield
+    except OperationalError as error:
+        # Not the URL: parts of it that are no password may still be secret.
+        raise StartError(
+            f"the database cannot be used: {str(error.orig).strip()}\n"
+            "check --database-url (LORIKEET_REGISTRY_DATABASE_URL), that the server runs and can "
+            "be reached from here, and that its user may create tables in the database"
+        ) from error
+
+
+def serialise_starts(connection: Connection) -> None:
+    """Makes processes that start together take turns until the transaction ends.
+
+    On SQLite every writing transaction has the database to itself anyway.
+    """
+    if connection.dialect.name == POSTGRESQL:
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_START_LOCK_SECONDS}s'")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_START_LOCK})")
+
+
 def upgrade_database(engine: Engine) -> None:
     """Brings the tables to this version's state; nothing else ever creates one."""
     config = migration_config()
     with engine.begin() as connection:
+        serialise_starts(connection)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 

@@ -37,7 +37,11 @@ class Settings(BaseSettings):
     listen: str = Field("127.0.0.1:50051", description="address to listen on; port 0 picks one")
     data_dir: Path = Field(description="directory of the database, the objects and the uploads")
     database_url: SecretStr | None = Field(
-        None, description="SQLAlchemy URL; by default SQLite in the data directory"
+        None, description="postgresql://… or sqlite://…; by default SQLite in the data directory"
+    )
+    database_seconds: float = Field(10.0, gt=0, description="longest a transaction may take")
+    database_connect_seconds: float = Field(
+        3.0, gt=0, description="longest to wait for a connection to PostgreSQL"
     )
     ready_file: Path | None = Field(None, description="written once the service answers")
     insecure: bool = Field(False, description="allow plaintext on an address others can reach")
@@ -73,6 +77,7 @@ class Settings(BaseSettings):
     upload_hours: float = Field(24.0, gt=0, description="hours until an unfinished upload expires")
     heartbeat_seconds: float = Field(10.0, gt=0, description="silence a watcher is left in")
     num_read_threads: int = Field(8, gt=0, description="database readers at a time")
+    num_write_threads: int = Field(8, gt=0, description="PostgreSQL writers at a time")
     num_artifact_threads: int = Field(4, gt=0, description="files handled at a time")
     s3_bucket: str | None = Field(
         None, description="keep artifacts in this bucket; by default in the data directory"

@@ -23,6 +23,9 @@ from registry_service.bootstrap import (
     StartError,
     create_first_principals,
     lock_data_directory,
+    open_database,
+    serialise_starts,
+    starting,
     upgrade_database,
 )
 from registry_service.calls import CallRunner
@@ -31,7 +34,6 @@ from registry_service.feed import ChangeFeed
 from registry_service.metrics import RegistryMetrics
 from registry_service.pages import PageTokens
 from registry_service.repository import server_secrets, uploads
-from registry_service.repository.database import Database, make_engine
 from registry_service.stores import open_store
 from registry_service.sweeper import Sweeper
 from registry_service.tokens import token_verifier
@@ -57,10 +59,8 @@ class RegistryService:
             observers=(RpcMetrics(self._metrics.registry), CallLog()),
         )
         self._lock = lock_data_directory(settings.data_dir)
-        num_readers = settings.num_read_threads
-        engine = make_engine(settings.resolved_database_url, num_readers)
-        self._metrics.database.watch(engine)
-        self._database = Database(engine, num_readers)
+        self._database = open_database(settings)
+        self._metrics.database.watch(self._database.engine)
         self._staging = UploadStaging(settings.data_dir / "uploads")
         self._store = ObservedStore(open_store(settings), self._metrics.object_store)
         self._keeper = ArtifactKeeper(
@@ -124,14 +124,16 @@ class RegistryService:
 
     def _prepare(self) -> bytes:
         """Blocks: nothing is served yet. Returns the secret of the page tokens."""
-        upgrade_database(self._database.engine)
-        settings = self._settings
+        engine, settings = self._database.engine, self._settings
         credentials = settings.data_dir / "credentials.json"
         allowed = settings.bootstrap_credentials or is_loopback(settings.listen)
-        with Session(self._database.engine) as session, session.begin():
-            create_first_principals(session, credentials, allowed=allowed)
-            secret = server_secrets.get_or_create(session, "page_tokens")
-            self._staging.remove_all_except(uploads.all_ids(session))
+        with starting():
+            upgrade_database(engine)
+            with Session(engine) as session, session.begin():
+                serialise_starts(session.connection())
+                create_first_principals(session, credentials, allowed=allowed)
+                secret = server_secrets.get_or_create(session, "page_tokens")
+                self._staging.remove_all_except(uploads.all_ids(session))
         return secret
 
     def _add_servicers(self, runner: CallRunner, feed: ChangeFeed) -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from lorikeet.rpc.checklist import CheckFailed, Checklist
 from registry_service.bootstrap import migration_config
 from registry_service.config import Settings
-from registry_service.repository.database import make_engine
+from registry_service.repository.engine import make_engine
 
 _OLDEST = 15
 _ADVICE = (

@@ -131,7 +131,15 @@ def described(row: AdapterRow) -> dict[str, Any]:
 
 def locked(call: Call, name: AdapterName) -> AdapterRow:
     """A live adapter under its lock, for a caller who was found to be its publisher."""
-    row = adapters.lock(call.session, name)
+    return _alive(call, name, adapters.lock(call.session, name))
+
+
+def publishable(call: Call, name: AdapterName) -> AdapterRow:
+    """As `locked`, for an operation that only reads."""
+    return _alive(call, name, adapters.get(call.session, name))
+
+
+def _alive(call: Call, name: AdapterName, row: AdapterRow | None) -> AdapterRow:
     if row is None:
         raise call.absent("adapters.publish", str(name))
     if row.delete_time is not None:

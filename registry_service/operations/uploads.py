@@ -15,7 +15,7 @@ from registry_service.calls import Call
 from registry_service.messages import LATEST
 from registry_service.models import AdapterRow, BaseModelRow, UploadRow, VersionRow
 from registry_service.operations.adapter_fields import checked_labels, checked_profile
-from registry_service.operations.adapters import locked
+from registry_service.operations.adapters import locked, publishable
 from registry_service.operations.base_models import existing_base_model
 from registry_service.operations.quotas import check_quota
 from registry_service.repository import adapters, tenants, uploads, versions
@@ -147,7 +147,7 @@ def plan_commit(call: Call, request: pb.CommitUploadRequest) -> CommitPlan:
         committed = _committed_version(call, upload, aliases)
         return CommitPlan(upload, digest, storage_path, None, committed)
     open_upload(call, name)
-    adapter = locked(call, AdapterName(upload.tenant_id, upload.adapter_id))
+    adapter = publishable(call, AdapterName(upload.tenant_id, upload.adapter_id))
     return CommitPlan(upload, digest, storage_path, _base_facts(call, adapter), None)
 
 

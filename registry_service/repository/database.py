@@ -1,95 +1,71 @@
-"""The engine, and transactions run in bounded thread pools."""
+"""The database as the service sees it: transactions in bounded threads, for a bounded time."""
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from lorikeet.rpc.errors import AbortedError, LorikeetError, UnavailableError
+from registry_service.repository.engine import SQLITE, DatabaseLimits, make_engine, reading
+from registry_service.repository.transaction import Transaction, unavailable
+from registry_service.worker_pool import QueueFullError, WorkerPool
 
 T = TypeVar("T")
 
-_BEGIN = "sqlite_begin"
-_RETRY_SECONDS = 1.0
-_NUM_POSTGRES_WRITERS = 8
-
-
-def make_engine(url: str, num_readers: int = 1) -> Engine:
-    """An engine whose SQLite connections use WAL, foreign keys and explicit transactions.
-
-    It keeps a connection for each thread that `Database` may run.
-    """
-    engine = create_engine(
-        url,
-        pool_size=num_readers + _NUM_POSTGRES_WRITERS,
-        pool_pre_ping=not url.startswith("sqlite"),
-    )
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver must not begin transactions by itself
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that reads first and writes later fails under contention: take the lock first.
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))
+_MAX_WAITING = 1000
 
 
 class Database:
-    """Runs functions over a session: many readers; on SQLite one writer, whose queue is fair."""
+    """Runs functions over a session: many readers; on SQLite one writer, whose queue is fair.
 
-    def __init__(self, engine: Engine, num_readers: int) -> None:
-        self.engine = engine
-        self._reader = engine.execution_options(**{_BEGIN: "BEGIN"})
-        num_writers = 1 if engine.dialect.name == "sqlite" else _NUM_POSTGRES_WRITERS
-        self._read_pool = ThreadPoolExecutor(num_readers, "registry-read")
-        self._write_pool = ThreadPoolExecutor(num_writers, "registry-write")
+    Every error of the database itself is UNAVAILABLE with a time to retry after.
+    """
 
-    async def read(self, function: Callable[[Session], T]) -> T:
-        """Runs `function` in a transaction that must not write."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._read_pool, _transact, self._reader, function)
+    def __init__(self, url: str, limits: DatabaseLimits) -> None:
+        self.engine = make_engine(url, limits)
+        self._reader = reading(self.engine)
+        self._seconds = limits.seconds
+        num_writers = 1 if self.engine.dialect.name == SQLITE else limits.num_writers
+        self._reads = self._pool(limits.num_readers, "registry-read")
+        self._writes = self._pool(num_writers, "registry-write")
 
-    async def write(self, function: Callable[[Session], T]) -> T:
-        """Runs `function` in a transaction that is committed unless it raises."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._write_pool, _transact, self.engine, function)
+    async def read(self, function: Callable[[Session], T], seconds: float | None = None) -> T:
+        """Runs `function` in a transaction that sees one moment and cannot write.
+
+        `seconds` is what is left to the caller; it does not wait longer than that.
+        """
+        return await self._run(self._reads, self._reader, function, seconds)
+
+    async def write(self, function: Callable[[Session], T], seconds: float | None = None) -> T:
+        """Runs `function` in a transaction that is committed unless it raises.
+
+        It may be run several times, when other transactions get in its way.
+        """
+        return await self._run(self._writes, self.engine, function, seconds)
 
     def close(self) -> None:
-        """Waits for running transactions and closes every connection."""
-        self._read_pool.shutdown(cancel_futures=True)
-        self._write_pool.shutdown(cancel_futures=True)
+        """Waits for running transactions, which cannot hang, and closes every connection."""
+        self._reads.close()
+        self._writes.close()
         self.engine.dispose()
 
+    def _pool(self, num_threads: int, name: str) -> WorkerPool:
+        return WorkerPool(num_threads, _MAX_WAITING, self._seconds, name)
 
-def _transact(engine: Engine, function: Callable[[Session], T]) -> T:
-    try:
-        with Session(engine, expire_on_commit=False) as session, session.begin():
-            return function(session)
-    except LorikeetError:
-        raise
-    except IntegrityError as error:
-        # Operations check first: what is left is a race that another transaction won.
-        raise AbortedError(
-            "another change came between: read the resource again and retry",
-            reason="CONCURRENT_CHANGE",
-        ) from error
-    except OperationalError as error:
-        raise UnavailableError(
-            "the registry's database cannot be reached or is busy",
-            reason="DATABASE_UNAVAILABLE",
-            retry_after=_RETRY_SECONDS,
-        ) from error
+    async def _run(
+        self,
+        pool: WorkerPool,
+        engine: Engine,
+        function: Callable[[Session], T],
+        seconds: float | None,
+    ) -> T:
+        limit = self._seconds if seconds is None else min(seconds, self._seconds)
+        transaction = Transaction(engine, function, limit, writes=pool is self._writes)
+        try:
+            async with asyncio.timeout(limit):
+                return await pool.run(transaction.run, transaction.cut)
+        except TimeoutError as error:
+            raise unavailable("the registry's database did not answer in time") from error
+        except QueueFullError as error:
+            raise unavailable("too many calls wait for the registry's database") from error

@@ -9,7 +9,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from registry_service.models import AuditRow, ChangeRow, CounterRow
+from registry_service.repository.engine import POSTGRESQL
 
+CHANNEL = "lorikeet_changes"
 _REVISION = "revision"
 
 
@@ -46,6 +48,9 @@ def record_change(
         .returning(CounterRow.value)
     ).scalar_one()
     session.add(ChangeRow(revision=taken, resource=resource, kind=action, time=now))
+    if session.get_bind().dialect.name == POSTGRESQL:
+        # Delivered at commit, to the processes that listen; only a hint: they read the table.
+        session.execute(select(func.pg_notify(CHANNEL, str(taken))))
     row = _audit_row(origin, action, resource, "ok", detail)
     row.before, row.after = dict(before or {}), dict(after or {})
     session.add(row)

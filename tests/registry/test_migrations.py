@@ -10,7 +10,7 @@ from sqlalchemy import Connection, inspect
 
 from registry_service.bootstrap import migration_config
 from registry_service.models import Base
-from registry_service.repository.database import make_engine
+from registry_service.repository.engine import make_engine
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from lorikeet.rpc.errors import LorikeetError
 from protos import registry_pb2 as pb
 from registry_service.models import UploadRow
-from registry_service.repository.database import make_engine
+from registry_service.repository.engine import make_engine
 from tests.registry.conftest import World
 from tests.registry.support import (
     CONFIG,
