@@ -16,8 +16,8 @@ from adapter_format.strict_json import StrictJsonError, parse_object
 from adapter_format.violation import Problem, Reason, Violation, shown
 
 LENGTH_BYTES = 8
-# The largest sane adapter needs a tenth of it; parsing takes many times its size in memory.
-MAX_HEADER_BYTES = 4 * 1024 * 1024
+# All modules of 126 layers need a third of it; parsing takes up to fifty times its size in memory.
+MAX_HEADER_BYTES = 1024 * 1024
 # Formats an adapter may use, and the bytes of one element.
 DTYPES: Mapping[str, int] = {"F32": 4, "F16": 2, "BF16": 2}
 

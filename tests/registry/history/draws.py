@@ -17,6 +17,7 @@ from tests.registry.history.model import (
     SetAlias,
     SetPolicy,
     UndeleteAdapter,
+    UndeleteVersion,
 )
 from tests.registry.history.wire import Target
 
@@ -27,6 +28,7 @@ _WEIGHTS: dict[type[Action], int] = {
     SetAlias: 16,
     DeleteAlias: 3,
     DeleteVersion: 6,
+    UndeleteVersion: 4,
     SetPolicy: 16,
     DeleteAdapter: 3,
     UndeleteAdapter: 10,
@@ -57,17 +59,19 @@ class Draws:
             return Resolve(self.random.choice(self.tenants), self.random.choice(selectors))
         if kind is DeleteVersion:
             return DeleteVersion(version)
+        if kind is UndeleteVersion:
+            return UndeleteVersion(version)
         if kind is SetPolicy:
             allowed = self.random.sample(self.guests, self.random.randint(0, len(self.guests)))
             return SetPolicy(frozenset(allowed), policy_etag)
         if kind is SetAlias:
-            return SetAlias(alias, version)
+            return SetAlias(alias, version, etag)
         if kind is DeleteAlias:
-            return DeleteAlias(alias)
+            return DeleteAlias(alias, etag)
         if kind is DeleteAdapter:
             return DeleteAdapter(etag)
         if kind is UndeleteAdapter:
-            return UndeleteAdapter()
+            return UndeleteAdapter(etag)
         return kind()
 
     def _version(self, target: Target) -> int:

@@ -162,6 +162,22 @@ class DeleteVersion(Action):
 
 
 @dataclass(frozen=True)
+class UndeleteVersion(Action):
+    version: int
+
+    def refusals(self, state: State) -> set[str]:
+        reasons = state.refusals()
+        if not 1 <= self.version <= state.num_versions:
+            return reasons | {"VERSION_NOT_FOUND"}
+        return reasons | {"VERSION_NOT_DELETED"} if state.has_version(self.version) else reasons
+
+    def effect(self, state: State) -> Effect:
+        back = state._replace(gone=state.gone ^ 1 << self.version)
+        aliases = back.with_alias(LATEST, back.highest_version())
+        return Numbered(self.version), back.changed(aliases=aliases)
+
+
+@dataclass(frozen=True)
 class DeleteAdapter(Action):
     etag: int | None = None
 

@@ -22,6 +22,7 @@ from tests.registry.history.model import (
     SetAlias,
     SetPolicy,
     UndeleteAdapter,
+    UndeleteVersion,
 )
 
 
@@ -58,6 +59,8 @@ def request_of(action: Action, target: Target) -> Any:
             return pb.UndeleteAdapterRequest(name=name, etag=_sent(target.adapter_etags, etag))
         case DeleteVersion(version):
             return pb.DeleteAdapterVersionRequest(name=f"{name}/versions/{version}")
+        case UndeleteVersion(version):
+            return pb.UndeleteAdapterVersionRequest(name=f"{name}/versions/{version}")
         case SetAlias(alias, version, etag):
             return pb.SetAliasRequest(
                 name=f"{name}/aliases/{alias}",
@@ -135,4 +138,5 @@ _METHODS = {
     SetAlias: "SetAlias",
     SetPolicy: "SetAccessPolicy",
     UndeleteAdapter: "UndeleteAdapter",
+    UndeleteVersion: "UndeleteAdapterVersion",
 }

@@ -12,7 +12,7 @@ from tests.registry.support import WEIGHTS
 _HUNDRED_GB = 100 * 10**9
 _ENTRY = '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
 _CONTROL = "\0\n\r\t\x1b\x7f\u202e\u2028\ud7ff"
-_OTHER_DTYPES = ("F64", "I64", "F8_E4M3", "BOOL", "f32", "", 1, None, {})
+_OTHER_DTYPES: tuple[Any, ...] = ("F64", "I64", "F8_E4M3", "BOOL", "f32", "", 1, None, {})
 
 
 def _entry(field: str, make: Callable[[Any, Random], Any]) -> Variant:
@@ -96,7 +96,7 @@ def _crowded(entries: list[str], named: str) -> Variant:
 
     def spoil(draft: Draft, random: Random) -> str:
         entry = random.choice(entries)
-        count = random.choice([10_000, 100_000, 1_000_000, 4_000_000]) // (len(entry) + 10)
+        count = random.choice([10_000, 100_000, 1_000_000]) // (len(entry) + 10)
         draft.header_text = (
             "{" + ",".join(f'"{n:x}":{entry}' for n in range(count)) + "}"
         ).encode()

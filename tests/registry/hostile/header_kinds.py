@@ -99,6 +99,7 @@ HEADER_KINDS = (
         Reason.HEADER_LENGTH,
         (
             _announced(lambda n, r: r.choice([0, 1])),
+            _text(lambda t, r: t[:-1] + b" " * r.choice([2**20, 2**22, 2**23]) + b"}"),
             _announced(lambda n, r: r.choice([2**63, 2**64 - 1, _HUNDRED_GB, 2**31 - 1, 2**40])),
         ),
     ),
@@ -110,7 +111,7 @@ HEADER_KINDS = (
             _text(_without_quotes),
             _text(
                 lambda t, r: t.replace(
-                    b'"shape": [', b'"shape": [' + b"9" * r.choice([4400, 99_999])
+                    b'"shape": [', b'"shape": [' + b"9" * r.choice([4400, 20_000])
                 )
             ),
             _text(lambda t, r: t + b"{}"),
