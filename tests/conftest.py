@@ -10,7 +10,8 @@ from hypothesis import settings
 if os.environ.setdefault("TRITON_INTERPRET", "1") != "0":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests everywhere, also where there is one
 
-collect_ignore = ["gpu"]  # only when asked for: they fail where there is no GPU
+# Only when asked for: they fail where there is no GPU, or no servers can be had.
+collect_ignore = ["gpu", "integration"]
 
 # No deadline: how long an example takes says more about the machine than the code. CI draws the
 # same examples each time, so that a change is not blamed for what it did not do.

@@ -48,12 +48,12 @@ def doctor(
 
 
 def _targets(settings: Settings) -> tuple[Target, Target]:
-    """Registry and inference; the running `lorikeet serve` lends its keys."""
+    """Registry and inference; a running `lorikeet serve` lends its keys for its own services."""
     state = settings.state
-    admin_key = settings.api_key or (state.admin_key if state else "")
-    tenant_key = settings.api_key or (
-        state.tenant_keys.get(settings.tenant, state.admin_key) if state else ""
-    )
+    admin_key = tenant_key = settings.api_key
+    if state and not settings.api_key:
+        admin_key = state.admin_key if state.registry == settings.registry else ""
+        tenant_key = state.admin_key if state.inference == settings.inference else ""
     rest = (settings.tls.ca, settings.tls.cert, settings.tls.key, settings.insecure)
     return (
         Target(settings.registry, admin_key, settings.tenant, *rest),

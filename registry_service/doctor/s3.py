@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import ClientError
 
-from lorikeet.rpc.checklist import CheckFailed, Checklist, CheckSkipped, Layer
+from lorikeet.rpc.checklist import CheckFailed, Checklist, CheckSkipped
 from lorikeet.rpc.reachability import Endpoint, check_endpoint
 from registry_service.artifacts.s3_errors import S3_ERRORS, code_of, start_advice
 from registry_service.artifacts.s3_store import S3Options, make_client
@@ -33,16 +33,16 @@ def check_s3(checklist: Checklist, settings: Settings) -> None:
     if options.endpoint:
         needs = [check_endpoint(checklist, "s3", _endpoint(options, options.endpoint))]
     bucket_check = _BucketChecks(options)
-    steps: tuple[tuple[str, Layer, Any], ...] = (
-        ("s3.credentials", "S3", bucket_check.credentials),
-        ("s3.bucket", "S3", bucket_check.exists),
-        ("s3.read_write", "S3", bucket_check.read_write),
-        ("s3.layout", "S3", bucket_check.layout),
+    checklist.run("s3.clock", "S3", bucket_check.clock, needs)
+    steps = (
+        ("s3.credentials", bucket_check.credentials),
+        ("s3.bucket", bucket_check.exists),
+        ("s3.read_write", bucket_check.read_write),
+        ("s3.layout", bucket_check.layout),
     )
-    for name, layer, function in steps:
-        checklist.run(name, layer, function, needs)
+    for name, function in steps:
+        checklist.run(name, "S3", function, needs)
         needs = [name]
-    checklist.run("s3.clock", "S3", bucket_check.clock, ["s3.credentials"])
 
 
 def _no_bucket() -> str:
@@ -112,9 +112,14 @@ class _BucketChecks:
         return "only what the registry keeps there"
 
     def clock(self) -> str:
-        answer = self._list()
-        date = answer["ResponseMetadata"]["HTTPHeaders"]["date"]
-        skew = time.time() - parsedate_to_datetime(date).timestamp()
+        """Every answer has a date, a refusal too."""
+        try:
+            headers = self._list()["ResponseMetadata"]["HTTPHeaders"]
+        except ClientError as error:
+            headers = error.response["ResponseMetadata"]["HTTPHeaders"]
+        except S3_ERRORS as error:
+            raise self._failure(error) from error
+        skew = time.time() - parsedate_to_datetime(headers["date"]).timestamp()
         if abs(skew) > _MAX_SKEW_SECONDS:
             raise CheckFailed(
                 f"this clock and the S3 server's differ by {skew:.0f} s",

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -165,6 +166,22 @@ def test_the_command_line_reaches_the_running_stack(
     key = run("keys", "create", "umbrella").strip().partition("=")[2]
     with served.stack.client(key) as client:
         assert client.generate("the", max_tokens=2).usage.completion_tokens == 2
+
+
+def test_the_checklist_of_a_running_stack(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    publish_state(served.stack, served.keys, "acme")
+    model = ["--model", str(served.stack.model), "--base-model", "tiny"]
+    arguments = ["doctor", "--json", *model, "--adapter"]
+    well = CliRunner().invoke(app, [*arguments, "tiny:small"])
+    found = {item["check"]: item["status"] for item in json.loads(well.stdout)}
+    assert {name for name, status in found.items() if status != "ok"} == {"registry.settings"}
+    assert well.exit_code == 0
+    ill = CliRunner().invoke(app, [*arguments, "llama:small"])
+    failed = [item["check"] for item in json.loads(ill.stdout) if item["status"] == "failed"]
+    assert (failed, ill.exit_code) == (["adapter.base_model"], 1)
 
 
 def test_an_upload_for_another_shape_is_refused_by_name(served: Served, tmp_path: Path) -> None:
