@@ -33,7 +33,6 @@ from registry_service.requests import check_known
 
 logger = logging.getLogger(__name__)
 
-_NOBODY = "unauthenticated"
 _REQUEST_ID_KEY = "x-request-id"
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
@@ -128,7 +127,7 @@ class CallRunner:
         operation: Operation[Request, Response],
         request: Request,
     ) -> Response:
-        origin = journal.Origin(_NOBODY, request_id_of(context), context.peer())
+        origin = journal.Origin(journal.NOBODY, request_id_of(context), context.peer())
         record = current_call()
         record.request_id = origin.request_id
         try:

@@ -8,14 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from google.protobuf.message import Message
+
 from registry_service.requests import invalid
 
 Row = TypeVar("Row")
+Answer = TypeVar("Answer", bound=Message)
 Cursor = str | int
 
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
 _NUM_TAG_BYTES = 16
+_BATCH = 100
+_MAX_PAGE_BYTES = 2 * 1024 * 1024
 
 
 class PagedRequest(Protocol):
@@ -54,6 +59,33 @@ class PageTokens:
             return Page(rows, "")
         kept = rows[:size]
         return Page(kept, self.encode(scope, cursor_of(kept[-1])))
+
+    def message_page(
+        self,
+        request: PagedRequest,
+        scope: Sequence[object],
+        fetch: Callable[[Any, int], Sequence[Row]],
+        cursor_of: Callable[[Row], Cursor],
+        message_of: Callable[[Row], Answer],
+    ) -> Page[Answer]:
+        """A page as messages, for rows that callers make large: it ends early when it is full."""
+        left, budget = _page_size(request.page_size), _MAX_PAGE_BYTES
+        cursor = self.decode(scope, request.page_token) if request.page_token else None
+        messages: list[Answer] = []
+        while left:
+            rows = fetch(cursor, min(left, _BATCH) + 1)
+            for row in rows[: min(left, _BATCH)]:
+                message = message_of(row)
+                budget -= message.ByteSize()
+                if budget < 0 and cursor is not None and messages:
+                    return Page(messages, self.encode(scope, cursor))
+                messages.append(message)
+                cursor = cursor_of(row)
+            if len(rows) <= min(left, _BATCH):
+                return Page(messages, "")
+            left -= min(left, _BATCH)
+        assert cursor is not None, "a page that is followed by another has rows"
+        return Page(messages, self.encode(scope, cursor))
 
     def encode(self, scope: Sequence[object], cursor: Cursor) -> str:
         payload = json.dumps(cursor).encode()

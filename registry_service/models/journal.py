@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, String, Text
+from sqlalchemy import BigInteger, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry_service.models.base import Base
@@ -51,15 +51,22 @@ class ChangeRow(Base):
 
 
 class AuditRow(Base):
+    """Only ever added: triggers refuse any other change."""
+
     __tablename__ = "audit_events"
+    __table_args__ = (
+        Index(None, "resource", "id"),
+        Index(None, "principal", "id"),
+        Index(None, "action", "id"),
+    )
     id: Mapped[int] = mapped_column(_AutoNumber, primary_key=True)
-    time: Mapped[datetime]
+    time: Mapped[datetime] = mapped_column(index=True)
     principal: Mapped[str] = mapped_column(String(160))
     action: Mapped[str] = mapped_column(String(64))
     resource: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str] = mapped_column(String(16))
     detail: Mapped[dict[str, Any]]
-    request_id: Mapped[str] = mapped_column(Text, default="", server_default="")
+    request_id: Mapped[str] = mapped_column(Text, default="", server_default="", index=True)
     peer: Mapped[str] = mapped_column(Text, default="", server_default="")
     before: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     after: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")

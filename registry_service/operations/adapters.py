@@ -11,6 +11,7 @@ from lorikeet.rpc.errors import (
 from lorikeet.rpc.names import AdapterName, BaseModelName, TenantName, check_identifier
 from protos import registry_pb2 as pb
 from registry_service.access import is_listed
+from registry_service.adapter_filter import parse_filter
 from registry_service.calls import Call
 from registry_service.messages import adapter_etag, adapter_message
 from registry_service.models import AdapterRow
@@ -20,9 +21,7 @@ from registry_service.operations.changed import check_etag, difference
 from registry_service.operations.quotas import check_quota
 from registry_service.repository import adapters
 from registry_service.repository.idempotency import once
-from registry_service.requests import allow_only, check_text
-
-_MAX_FILTER = 63
+from registry_service.requests import allow_only
 
 
 def create_adapter(call: Call, request: pb.CreateAdapterRequest) -> pb.Adapter:
@@ -82,26 +81,26 @@ def get_adapter(call: Call, request: pb.GetAdapterRequest) -> pb.Adapter:
 def list_adapters(call: Call, request: pb.ListAdaptersRequest) -> pb.ListAdaptersResponse:
     """All of a tenant's adapters to its own people; to others those shared with them, if any."""
     tenant = TenantName.parse(request.parent, "parent")
-    prefix = check_text(request.filter, "filter", _MAX_FILTER)
-    sees_all = call.caller.sees_all_of(tenant.tenant)
-    page = call.pages.page(
+    wanted = parse_filter(request.filter)
+    shared_with = None
+    if not call.caller.sees_all_of(tenant.tenant):
+        shared_with = sorted(call.caller.speaks_for())
+    page = call.pages.message_page(
         request,
-        ["adapters", tenant, prefix, request.show_deleted],
+        ["adapters", tenant, wanted, request.show_deleted, shared_with],
         lambda after, limit: adapters.list_after(
             call.session,
             tenant.tenant,
-            prefix=prefix,
-            shared_with=None if sees_all else call.caller.speaks_for(),
-            show_deleted=request.show_deleted and sees_all,
+            wanted=wanted,
+            shared_with=shared_with,
+            show_deleted=request.show_deleted and shared_with is None,
             after=after,
             limit=limit,
         ),
         lambda row: row.id,
+        lambda row: adapter_message(row, call.retention),
     )
-    return pb.ListAdaptersResponse(
-        adapters=[adapter_message(row, call.retention) for row in page.rows],
-        next_page_token=page.next_page_token,
-    )
+    return pb.ListAdaptersResponse(adapters=page.rows, next_page_token=page.next_page_token)
 
 
 def update_adapter(call: Call, request: pb.UpdateAdapterRequest) -> pb.Adapter:

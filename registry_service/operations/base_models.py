@@ -1,6 +1,7 @@
 """Base models: administrators register them, everyone may read them."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
@@ -17,6 +18,7 @@ from registry_service.artifacts.base_config import BaseConfigError, parse_base_c
 from registry_service.calls import Call
 from registry_service.messages import base_model_message
 from registry_service.models import BaseModelRow
+from registry_service.operations.changed import difference
 from registry_service.operations.tenants import MAX_DISPLAY_NAME
 from registry_service.repository import base_models
 from registry_service.repository.idempotency import once
@@ -36,7 +38,7 @@ def create_base_model(call: Call, request: pb.CreateBaseModelRequest) -> pb.Base
             raise AlreadyExistsError(f"{name} exists already", metadata={"resource": str(name)})
         row = _checked_row(name, request.base_model)
         call.session.add(row)
-        call.record("baseModels.create", name)
+        call.record("baseModels.create", name, **difference({}, _described(row)))
         return str(name), row
 
     row = once(
@@ -82,16 +84,14 @@ def get_base_model(call: Call, request: pb.GetBaseModelRequest) -> pb.BaseModel:
 
 
 def list_base_models(call: Call, request: pb.ListBaseModelsRequest) -> pb.ListBaseModelsResponse:
-    page = call.pages.page(
+    page = call.pages.message_page(
         request,
         ["baseModels"],
         lambda after, limit: base_models.list_after(call.session, after, limit),
         lambda row: row.id,
+        base_model_message,
     )
-    return pb.ListBaseModelsResponse(
-        base_models=[base_model_message(row) for row in page.rows],
-        next_page_token=page.next_page_token,
-    )
+    return pb.ListBaseModelsResponse(base_models=page.rows, next_page_token=page.next_page_token)
 
 
 def delete_base_model(call: Call, request: pb.DeleteBaseModelRequest) -> Empty:
@@ -103,9 +103,21 @@ def delete_base_model(call: Call, request: pb.DeleteBaseModelRequest) -> Empty:
             f"{name} is used by adapters (deleted ones count until they are purged)",
             reason="BASE_MODEL_IN_USE",
         )
+    before = _described(row)
     call.session.delete(row)
-    call.record("baseModels.delete", name)
+    call.record("baseModels.delete", name, **difference(before, {}))
     return Empty()
+
+
+def _described(row: BaseModelRow) -> dict[str, Any]:
+    """What the audit trail says; the digest stands for the config."""
+    return {
+        "display_name": row.display_name,
+        "source": row.source,
+        "known_as": list(row.known_as),
+        "revision": row.revision,
+        "config_digest": row.config_digest,
+    }
 
 
 def existing_base_model(call: Call, name: BaseModelName) -> BaseModelRow:

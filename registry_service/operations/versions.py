@@ -21,18 +21,16 @@ def list_adapter_versions(
 ) -> pb.ListAdapterVersionsResponse:
     adapter = AdapterName.parse(request.parent, "parent")
     readable(call, adapter)
-    page = call.pages.page(
+    page = call.pages.message_page(
         request,
         ["versions", adapter, request.show_deleted],
         lambda before, limit: versions.list_before(
             call.session, adapter, show_deleted=request.show_deleted, before=before, limit=limit
         ),
         lambda row: row.number,
+        lambda row: version_message(row, call.retention),
     )
-    return pb.ListAdapterVersionsResponse(
-        versions=[version_message(row, call.retention) for row in page.rows],
-        next_page_token=page.next_page_token,
-    )
+    return pb.ListAdapterVersionsResponse(versions=page.rows, next_page_token=page.next_page_token)
 
 
 def existing_version(call: Call, name: VersionName, *, or_deleted: bool = False) -> VersionRow:

@@ -3,12 +3,14 @@
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, selectinload
 
 from lorikeet.rpc.names import AdapterName
 from registry_service.access import EVERY_TENANT
+from registry_service.adapter_filter import AdapterFilter
 from registry_service.models import AdapterRow, AllowedTenantRow
+from registry_service.repository.audit import begins_with
 
 
 def get(session: Session, name: AdapterName) -> AdapterRow | None:
@@ -32,7 +34,7 @@ def list_after(
     session: Session,
     tenant: str,
     *,
-    prefix: str,
+    wanted: AdapterFilter,
     shared_with: Collection[str] | None,
     show_deleted: bool,
     after: str | None,
@@ -40,8 +42,12 @@ def list_after(
 ) -> Sequence[AdapterRow]:
     """Adapters of `tenant` in id order; with `shared_with`, only those that these may use."""
     query = select(AdapterRow).where(AdapterRow.tenant_id == tenant)
-    if prefix:
-        query = query.where(func.substr(AdapterRow.id, 1, len(prefix)) == prefix)
+    if wanted.prefix:
+        query = query.where(begins_with(AdapterRow.id, wanted.prefix))
+    if wanted.base_model:
+        query = query.where(AdapterRow.base_model_id == wanted.base_model)
+    for key, value in wanted.labels:
+        query = query.where(AdapterRow.labels[key].as_string() == value)
     if shared_with is not None:
         entry = select(AllowedTenantRow.tenant_id).where(
             AllowedTenantRow.tenant_id == AdapterRow.tenant_id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from registry_service.models import AuditRow, ChangeRow, CounterRow
@@ -25,6 +25,7 @@ class Origin:
 
 
 SYSTEM = Origin("system")
+NOBODY = "unauthenticated"
 
 
 def record_change(
@@ -92,17 +93,3 @@ def changes_after(session: Session, revision: int, limit: int) -> Sequence[Chang
         .order_by(ChangeRow.revision)
         .limit(limit)
     ).all()
-
-
-def list_audit(
-    session: Session, resource_prefix: str, before: int | None, limit: int
-) -> Sequence[AuditRow]:
-    """Events newest first, older than `before`, of resources that begin with the prefix."""
-    query = select(AuditRow).order_by(AuditRow.id.desc()).limit(limit)
-    if resource_prefix:
-        # Not LIKE: SQLite's ignores case, PostgreSQL's does not.
-        head = func.substr(AuditRow.resource, 1, len(resource_prefix))
-        query = query.where(head == resource_prefix)
-    if before is not None:
-        query = query.where(AuditRow.id < before)
-    return session.scalars(query).all()
