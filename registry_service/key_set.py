@@ -18,7 +18,6 @@ logger = logging.getLogger(__name__)
 MAX_KEY_SET_BYTES = 256 * 1024
 _MAX_KEYS = 100
 _MIN_RSA_BITS = 2048
-_FETCH_SECONDS = 5.0
 _LIFETIME_SECONDS = 300.0  # after this the keys are asked for again
 _MAX_AGE_SECONDS = 3600.0  # after this they are not believed, if the issuer does not answer
 _MIN_INTERVAL_SECONDS = 10.0  # between two attempts, whoever asks with whatever key id
@@ -135,12 +134,17 @@ class UrlKeySet:
     """
 
     def __init__(
-        self, url: str, ca: Path | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        url: str,
+        ca: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        fetch_seconds: float = 5.0,
     ) -> None:
         if not url.startswith("https://"):
             raise KeySetError(f"{url} is not an https address: keys in plaintext prove nothing")
         self._url = url
         self._clock = clock
+        self._fetch_seconds = fetch_seconds
         self._pool = urllib3.PoolManager(
             cert_reqs="CERT_REQUIRED", ca_certs=str(ca) if ca else None, retries=False
         )
@@ -153,14 +157,18 @@ class UrlKeySet:
         if self._known(key_id) is None:
             fetch = fetch or self._fetch_if(True)
             if fetch is not None:
-                await asyncio.shield(fetch)
+                await self._wait_for(fetch)
         return self._known(key_id)
 
     async def close(self) -> None:
         """Waits for a fetch that runs: it is bounded, and a thread cannot be stopped."""
         if self._fetching is not None:
-            await asyncio.wait([self._fetching])
+            await self._wait_for(self._fetching)
         self._pool.clear()
+
+    async def _wait_for(self, fetch: "asyncio.Task[None]") -> None:
+        """The bound of a fetch is per read of its headers: nobody waits for a second one."""
+        await asyncio.wait([fetch], timeout=2 * self._fetch_seconds)
 
     def _known(self, key_id: str | None) -> IssuerKey | None:
         if self._clock() - self._fetched > _MAX_AGE_SECONDS:
@@ -188,8 +196,8 @@ class UrlKeySet:
 
     def _download(self) -> bytes:
         """At most so many bytes in so many seconds, however slowly they come."""
-        deadline = time.monotonic() + _FETCH_SECONDS
-        timeout = urllib3.Timeout(total=_FETCH_SECONDS)
+        deadline = time.monotonic() + self._fetch_seconds
+        timeout = urllib3.Timeout(total=self._fetch_seconds)
         response = self._pool.request(
             "GET", self._url, timeout=timeout, redirect=False, preload_content=False
         )

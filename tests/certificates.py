@@ -43,10 +43,12 @@ class Authority:
         """For a server on loopback; with negative `days`, one that has expired."""
         return self._issue(name, _LOOPBACK, [ExtendedKeyUsageOID.SERVER_AUTH], days)
 
-    def client(self, name: str, uris: Sequence[str] = (), dns: Sequence[str] = ()) -> Pair:
+    def client(
+        self, name: str, uris: Sequence[str] = (), dns: Sequence[str] = (), *, days: float = 1.0
+    ) -> Pair:
         """For a client that goes by these names."""
         names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, dns)]
-        return self._issue(name, names, [ExtendedKeyUsageOID.CLIENT_AUTH], 1.0)
+        return self._issue(name, names, [ExtendedKeyUsageOID.CLIENT_AUTH], days)
 
     def _issue(
         self,

@@ -1,7 +1,10 @@
 """What a call carries to say who makes it: a bearer token, or the certificate TLS verified."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
+
+from cryptography.x509 import load_pem_x509_certificate
 
 from lorikeet.rpc.errors import UnauthenticatedError
 
@@ -29,8 +32,14 @@ def bearer_token(context: Any) -> str | None:
 
 
 def peer_subjects(context: Any) -> list[str]:
-    """SPIFFE ids and DNS names of the client certificate; empty without one."""
+    """SPIFFE ids and DNS names of the client certificate; empty without one that is valid now.
+
+    TLS looked at it when the connection began, which may be long ago.
+    """
     found: dict[str, list[bytes]] = context.auth_context()
+    pem = found.get("x509_pem_cert")
+    if not pem or load_pem_x509_certificate(pem[0]).not_valid_after_utc <= datetime.now(UTC):
+        return []
     uris = [uri.decode("ascii", "replace") for uri in found.get("peer_uri", ())]
     names = [f"dns:{name.decode('ascii', 'replace').lower()}" for name in found.get("peer_dns", ())]
     spiffe = [uri for uri in uris if uri.startswith("spiffe://")]

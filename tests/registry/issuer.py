@@ -62,11 +62,15 @@ class Issuer:
 
 
 class KeyServer:
-    """The issuer's https address. `status` and `body` are what it answers instead of the keys."""
+    """The issuer's https address. `status` and `body` are what it answers instead of the keys.
+
+    `pause` is the time between bytes, in seconds.
+    """
 
     def __init__(self, pair: Pair, issuer: Issuer) -> None:
         self.num_requests = 0
         self.status = 200
+        self.pause = 0.0
         self.body: bytes | None = None
         self._issuer = issuer
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -95,7 +99,13 @@ class KeyServer:
                 outer.num_requests += 1
                 self.send_response(outer.status)
                 self.end_headers()
-                self.wfile.write(outer.answer())
+                try:
+                    for byte in outer.answer() if outer.pause else ():
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(outer.pause)
+                    self.wfile.write(b"" if outer.pause else outer.answer())
+                except OSError:  # who asked has had enough
+                    return
 
             def log_message(self, *arguments: Any) -> None:
                 """Silent."""

@@ -1,5 +1,6 @@
 """Callers known by their client certificates, over real mutual TLS."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -137,6 +138,22 @@ async def test_a_service_learns_whose_certificate_it_verified(secure: Secure) ->
         assert refused.reason == "CREDENTIAL_INVALID", subject
     both = pb.IdentifyCallerRequest(subject=SPIFFE, api_key=secure.admin_key)
     assert (await failure(admin, "IdentifyCaller", both)).reason == "INVALID_FIELD"
+
+
+async def test_a_certificate_that_expires_on_an_open_connection_stops_working(
+    secure: Secure,
+) -> None:
+    admin = await secure.client("admin", key=secure.admin_key)
+    await make_tenant(admin, "acme")
+    app = await make_principal(admin, "app", SPIFFE)
+    pair = secure.authority.client("brief", [SPIFFE], days=2.5 / 86400)
+    credentials = channel_credentials(secure.authority.cert, pair.cert, pair.key)
+    async with aio.secure_channel(secure.address, credentials) as channel:
+        client = Client(channel, "")
+        assert (await client("IdentifyCaller", WHO)).principal == app
+        await asyncio.sleep(2.6)
+        refused = await failure(client, "IdentifyCaller", WHO)
+    assert refused.reason == "CREDENTIAL_INVALID"
 
 
 async def test_subjects_mean_nothing_in_plaintext(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The issuer's keys over https: cached, bounded, refetched for a new key, never stale for ever."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,17 @@ async def test_what_is_not_a_bounded_key_set_is_not_believed(
         keys = UrlKeySet(server.url, authority.cert)
         assert await keys.find("one") is None
         await keys.close()
+
+
+async def test_bytes_that_come_too_slowly_are_not_waited_for(
+    server: KeyServer, authority: Authority
+) -> None:
+    server.pause = 0.02
+    keys = UrlKeySet(server.url, authority.cert, fetch_seconds=0.3)
+    began = time.monotonic()
+    assert await keys.find("one") is None
+    assert time.monotonic() - began < 3
+    await keys.close()
 
 
 async def test_a_server_that_cannot_prove_its_name_is_not_believed(
