@@ -24,6 +24,6 @@ async def test_a_registry_on_sqlite_is_linearizable(tmp_path: Path) -> None:
     try:
         address = await asyncio.to_thread(process.wait_ready)
         key = json.loads((data_dir / "credentials.json").read_text())["admin"]
-        await check_history(address, key, NUM_OPERATIONS)
+        await check_history([address], key, NUM_OPERATIONS)
     finally:
         assert process.stop(signal.SIGTERM) == 0

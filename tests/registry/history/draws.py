@@ -40,15 +40,17 @@ _WEIGHTS: dict[type[Action], int] = {
 
 @dataclass(frozen=True)
 class Draws:
-    """`tenants` resolve; `guests` among them are on allow-lists or not."""
+    """`tenants` resolve, if they do; `guests` among them are on allow-lists or not."""
 
     random: Random
     tenants: Sequence[str]
     guests: Sequence[str]
+    with_resolve: bool = True
 
     def action(self, target: Target, digest: str) -> Action:
         """A commit is of `digest`."""
-        (kind,) = self.random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))
+        weights = {k: n for k, n in _WEIGHTS.items() if self.with_resolve or k is not Resolve}
+        (kind,) = self.random.choices(list(weights), list(weights.values()))
         version = self._version(target)
         alias = self.random.choice(ALIASES)
         etag, policy_etag = self._etag(target.adapter_etags), self._etag(target.policy_etags)

@@ -56,13 +56,18 @@ class History:
 
 
 async def run_writers(
-    clients: Sequence[Clients], targets: Sequence[Target], num_operations: int, seed: int
+    clients: Sequence[Clients],
+    targets: Sequence[Target],
+    num_operations: int,
+    seed: int,
+    *,
+    with_resolve: bool = True,
 ) -> History:
     """One writer for each of `clients`, until they have begun `num_operations` in all."""
     history = History({target.name: [] for target in targets})
     left = iter(range(num_operations))
     writers = [
-        _Writer(own, targets, history, Random(f"{seed}/{number}"))
+        _Writer(own, targets, history, Random(f"{seed}/{number}"), with_resolve)
         for number, own in enumerate(clients)
     ]
     began = time.monotonic()
@@ -73,14 +78,20 @@ async def run_writers(
 
 class _Writer:
     def __init__(
-        self, clients: Clients, targets: Sequence[Target], history: History, random: Random
+        self,
+        clients: Clients,
+        targets: Sequence[Target],
+        history: History,
+        random: Random,
+        with_resolve: bool,
     ) -> None:
         self._clients = clients
         self._targets = targets
         self._history = history
         self._random = random
         tenants = list(clients.users)
-        self._draws = Draws(random, tenants, [tenant for tenant in tenants if tenant != OWNER])
+        guests = [tenant for tenant in tenants if tenant != OWNER]
+        self._draws = Draws(random, tenants, guests, with_resolve)
 
     async def run(self, left: Iterator[int]) -> None:
         """Takes operations from the common count until none is left."""

@@ -1,7 +1,7 @@
 """Tenants, keys and adapters for the writers, and the whole run against one registry."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from grpc import aio
@@ -28,14 +28,25 @@ _NUM_ADAPTERS = 8
 
 
 async def check_history(
-    address: str, admin_key: str, num_operations: int, num_writers: int = 64, seed: int = 0
+    addresses: Sequence[str],
+    admin_key: str,
+    num_operations: int,
+    *,
+    num_writers: int = 64,
+    seed: int = 0,
+    with_resolve: bool = True,
 ) -> History:
-    """Fails unless what happened at this empty registry is linearizable; prints what happened."""
+    """Fails unless what happened at this empty registry is linearizable; prints what happened.
+
+    Its processes have `addresses`. A process may remember what resolves for a moment after another
+    one changed it: with several, `with_resolve` must be false.
+    """
     async with AsyncExitStack() as stack:
-        admin = Client(await stack.enter_async_context(_channel(address)), admin_key)
+        admin = Client(await stack.enter_async_context(_channel(addresses[0])), admin_key)
         keys = await _prepare(admin)
         clients = []
-        for _ in range(num_writers):
+        for number in range(num_writers):
+            address = addresses[number % len(addresses)]
             channel = await stack.enter_async_context(_channel(address))
             users = {tenant: Client(channel, key) for tenant, key in keys.items()}
             clients.append(Clients(users[OWNER], users))
@@ -44,7 +55,9 @@ async def check_history(
             Target(await make_registered(owner, OWNER, f"bot-{number}"))
             for number in range(_NUM_ADAPTERS)
         ]
-        history = await run_writers(clients, targets, num_operations, seed)
+        history = await run_writers(
+            clients, targets, num_operations, seed, with_resolve=with_resolve
+        )
         found = await problems(history, targets, owner, admin)
     _print(history)
     assert not found, "\n".join(found)
