@@ -9,26 +9,28 @@ import pytest
 from tests.registry.history.checker import Record, unexplained
 from tests.registry.history.draws import Draws
 from tests.registry.history.model import (
-    LATEST,
-    LOST_RACE,
-    OWNER,
-    AdapterView,
-    Answer,
     Commit,
     DeleteAdapter,
     DeleteAlias,
     DeleteVersion,
     GetAdapter,
     GetPolicy,
+    Resolve,
+    SetAlias,
+    SetPolicy,
+    UndeleteAdapter,
+)
+from tests.registry.history.state import (
+    LATEST,
+    LOST_RACE,
+    OWNER,
+    AdapterView,
+    Answer,
     Nothing,
     Numbered,
     PolicyView,
     Refused,
-    Resolve,
-    SetAlias,
-    SetPolicy,
     State,
-    UndeleteAdapter,
 )
 from tests.registry.history.verdict import lost_races_without_rivals
 from tests.registry.history.wire import Target

@@ -10,7 +10,15 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tests.registry.history.model import Action, Answer, Refused, State, apply
+from tests.registry.history.model import (
+    Action,
+    apply,
+)
+from tests.registry.history.state import (
+    Answer,
+    Refused,
+    State,
+)
 
 
 @dataclass(frozen=True)

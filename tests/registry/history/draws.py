@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.registry.history.model import (
-    LATEST,
     Action,
     Commit,
     DeleteAdapter,
@@ -19,6 +18,7 @@ from tests.registry.history.model import (
     UndeleteAdapter,
     UndeleteVersion,
 )
+from tests.registry.history.state import LATEST
 from tests.registry.history.wire import Target
 
 ALIASES = ("stable", "canary", "next")

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from lorikeet.rpc.errors import LorikeetError
 from protos import registry_pb2 as pb
 from tests.registry.history.checker import Record, unexplained
-from tests.registry.history.model import LOST_RACE, Commit, Numbered, Refused
+from tests.registry.history.model import Commit
+from tests.registry.history.state import (
+    LOST_RACE,
+    Numbered,
+    Refused,
+)
 from tests.registry.history.wire import Target
 from tests.registry.history.workload import History
 from tests.registry.support import Client

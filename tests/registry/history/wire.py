@@ -6,23 +6,25 @@ from typing import Any
 
 from protos import registry_pb2 as pb
 from tests.registry.history.model import (
-    LATEST,
     Action,
-    AdapterView,
-    Answer,
     DeleteAdapter,
     DeleteAlias,
     DeleteVersion,
     GetAdapter,
     GetPolicy,
-    Nothing,
-    Numbered,
-    PolicyView,
     Resolve,
     SetAlias,
     SetPolicy,
     UndeleteAdapter,
     UndeleteVersion,
+)
+from tests.registry.history.state import (
+    LATEST,
+    AdapterView,
+    Answer,
+    Nothing,
+    Numbered,
+    PolicyView,
 )
 
 

@@ -18,13 +18,15 @@ from protos import registry_pb2 as pb
 from tests.registry.history.checker import Record
 from tests.registry.history.draws import Draws
 from tests.registry.history.model import (
-    OWNER,
     Action,
-    Answer,
     Commit,
-    Refused,
     Resolve,
     StartUpload,
+)
+from tests.registry.history.state import (
+    OWNER,
+    Answer,
+    Refused,
 )
 from tests.registry.history.wire import Target, answer_of, method_of, request_of
 from tests.registry.support import Client, chunks, declared, make_adapter

@@ -8,7 +8,7 @@ from grpc import aio
 from rich.console import Console
 from rich.table import Table
 
-from tests.registry.history.model import OWNER
+from tests.registry.history.state import OWNER
 from tests.registry.history.verdict import problems
 from tests.registry.history.wire import Target
 from tests.registry.history.workload import Clients, History, run_writers

@@ -1,0 +1,240 @@
+"""ResolveAdapter beside MLflow's alias lookup, under load, and with 100 and 100,000 adapters.
+
+    python -m benchmarks.registry [--seconds 5] [--rounds 3] [--json]
+
+Starts PostgreSQL 15, two registries and MLflow's tracking server with its default workers, each on
+a database of its own of that PostgreSQL. MLflow is installed into --mlflow-dir the first time.
+Sides alternate, figures are medians of rounds, clients are two processes on the same machine. The
+registry checks an API key, the right to act for a tenant and an allow-list; MLflow checks nothing.
+"""
+
+import asyncio
+import json
+import os
+import platform
+import random
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.load import Delays, LoadGenerator, load_generator
+from benchmarks.lookups import Service
+from benchmarks.mlflow_server import installed, register, running_mlflow, version_of
+from benchmarks.registry_server import RegistryServer, fill, running_registry
+from tests.servers.guard import Guard
+from tests.servers.postgresql import PostgresServer, debian_15, start_postgres
+
+_MLFLOW_DIR = Path.home() / ".cache" / "lorikeet" / "mlflow"
+_CLIENTS = (1, 8, 32)
+_FEW = 100
+_ONCE_CLIENTS = 8
+_WARM_CLIENTS = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`many` adapters in the large registry; `first` names are asked for after each restart."""
+
+    seconds: float
+    rounds: int
+    many: int
+    first: int
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Requests per second, closed loop."""
+
+    clients: int
+    ours: float
+    mlflow: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds; `rate` in requests per second, 0 where it is a closed loop."""
+
+    what: str
+    adapters: int
+    rate: float
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class Report:
+    machine: str
+    mlflow: str
+    throughput: list[Throughput]
+    latency: list[Latency]
+    many_to_few: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that runs while it is measured."""
+
+    few: RegistryServer
+    many: RegistryServer
+    mlflow: Service
+    mlflow_version: str
+
+
+def main(
+    seconds: Annotated[float, typer.Option(help="Of one measurement.")] = 5.0,
+    rounds: int = 3,
+    adapters: Annotated[int, typer.Option(help="In the large registry.")] = 100_000,
+    first: Annotated[int, typer.Option(help="Names asked for after a restart.")] = 3000,
+    mlflow_dir: Annotated[Path, typer.Option(help="MLflow's own environment.")] = _MLFLOW_DIR,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Measures everything; some minutes."""
+    plan = Plan(seconds, rounds, adapters, first)
+    with _running(plan, installed(mlflow_dir)) as bench, load_generator() as load:
+        throughput = [_throughput(bench, load, plan, clients) for clients in _CLIENTS]
+        rate = max(row.ours for row in throughput) / 2
+        latency = [
+            _half_saturation(bench, load, plan, rate),
+            *_first_questions(bench, load, plan),
+            *_few_and_many(bench, load, plan, rate),
+        ]
+    report = Report(_machine(), bench.mlflow_version, throughput, latency, _ratios(latency, plan))
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        _print(report)
+
+
+@contextmanager
+def _running(plan: Plan, mlflow_program: Path) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        guard = stack.enter_context(Guard())
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        postgres = start_postgres(debian_15(), guard)
+        stack.callback(postgres.process.stop)
+        few = stack.enter_context(_filled(postgres, root / "few", _FEW))
+        many = stack.enter_context(_filled(postgres, root / "many", plan.many))
+        url = postgres.create_database("mlflow")
+        address = stack.enter_context(running_mlflow(mlflow_program, url, root))
+        register(address, _FEW)
+        yield Bench(few, many, Service(address), version_of(mlflow_program))
+
+
+@contextmanager
+def _filled(postgres: PostgresServer, directory: Path, count: int) -> Iterator[RegistryServer]:
+    with running_registry(postgres, directory, count) as server:
+        asyncio.run(fill(server, postgres, count))
+        yield server
+
+
+def _throughput(bench: Bench, load: LoadGenerator, plan: Plan, clients: int) -> Throughput:
+    """One round unmeasured, so that neither side is asked for the first time."""
+    rates = []
+    for number in range(plan.rounds + 1):
+        pair = [
+            load.closed(service, _FEW, clients, plan.seconds).rate
+            for service in (bench.few.service, bench.mlflow)
+        ]
+        if number:
+            rates.append(pair)
+    ours, theirs = (statistics.median(side) for side in zip(*rates, strict=True))
+    ratio = statistics.median(ours / theirs for ours, theirs in rates)
+    return Throughput(clients, ours, theirs, ratio)
+
+
+def _half_saturation(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) -> Latency:
+    runs = [load.opened(bench.few.service, _FEW, rate, plan.seconds) for _ in range(plan.rounds)]
+    return _latency("open loop at half of saturation", _FEW, rate, runs)
+
+
+def _first_questions(bench: Bench, load: LoadGenerator, plan: Plan) -> Iterator[Latency]:
+    """Names that were not asked for since the registry started: nothing is remembered of them."""
+    sides = [(bench.few, _FEW), (bench.many, plan.many)]
+    runs: dict[int, list[Delays]] = {count: [] for _, count in sides}
+    for _ in range(plan.rounds):
+        for server, count in sides:
+            server.restart()
+            load.once(server.service, [0] * 50, _ONCE_CLIENTS)  # connections, keys, imports
+            chosen = random.sample(range(1, count), min(count - 1, plan.first))
+            runs[count].append(load.once(server.service, chosen, _ONCE_CLIENTS))
+    for count, delays in runs.items():
+        yield _latency("first question after a start", count, 0, delays)
+
+
+def _few_and_many(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) -> Iterator[Latency]:
+    """Uniformly random names, before and after each name was asked for once."""
+    sides = [(bench.few, _FEW), (bench.many, plan.many)]
+    for state in ("as after a start", "each name asked for before"):
+        runs: dict[int, list[Delays]] = {count: [] for _, count in sides}
+        for _ in range(plan.rounds):
+            for server, count in sides:
+                if state == "as after a start":
+                    server.restart()
+                runs[count].append(load.opened(server.service, count, rate / 2, plan.seconds))
+        for count, delays in runs.items():
+            yield _latency(f"open loop, random names, {state}", count, rate / 2, delays)
+        if state == "as after a start":
+            for server, count in sides:
+                load.once(server.service, range(count), _WARM_CLIENTS)
+
+
+def _latency(what: str, adapters: int, rate: float, runs: list[Delays]) -> Latency:
+    return Latency(
+        what,
+        adapters,
+        rate,
+        statistics.median(run.median for run in runs),
+        statistics.median(run.percentile(0.99) for run in runs),
+    )
+
+
+def _ratios(latency: list[Latency], plan: Plan) -> dict[str, float]:
+    """Of the large registry to the small, by what was measured and percentile."""
+    few = {row.what: row for row in latency if row.adapters == _FEW}
+    result = {}
+    for row in latency:
+        if row.adapters == plan.many:
+            result[f"{row.what}: p50"] = row.p50 / few[row.what].p50
+            result[f"{row.what}: p99"] = row.p99 / few[row.what].p99
+    return result
+
+
+def _machine() -> str:
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return f"{os.cpu_count()} x {model}, {platform.system()}, Python {platform.python_version()}"
+
+
+def _print(report: Report) -> None:
+    console = Console(width=120)
+    console.print(f"{report.machine}; {report.mlflow}; PostgreSQL 15")
+    table = Table("clients", "ours/s", "MLflow/s", "ratio", title=f"Closed loop, {_FEW} names")
+    for line in report.throughput:
+        cells = (f"{line.ours:.0f}", f"{line.mlflow:.0f}", f"{line.ratio:.1f}")
+        table.add_row(str(line.clients), *cells)
+    console.print(table)
+    table = Table("", "adapters", "rate/s", "p50 ms", "p99 ms", title="ResolveAdapter by alias")
+    for row in report.latency:
+        rate = f"{row.rate:.0f}" if row.rate else f"{_ONCE_CLIENTS} clients"
+        table.add_row(row.what, f"{row.adapters:,}", rate, f"{row.p50:.2f}", f"{row.p99:.2f}")
+    console.print(table)
+    table = Table("many adapters to few", "ratio")
+    for what, ratio in report.many_to_few.items():
+        table.add_row(what, f"{ratio:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
