@@ -3,7 +3,7 @@
 import grpc
 
 from lorikeet.connection import Connection
-from lorikeet.operations import access, catalog, policy, upload
+from lorikeet.operations import access, audit, catalog, policy, tenants, upload, versions
 from lorikeet.transport import AsyncTransport, SyncTransport, async_method, sync_method
 
 
@@ -24,9 +24,11 @@ class AdminClient(SyncTransport):
     ) -> None:
         super().__init__(Connection(target, api_key, "", credentials, insecure))
 
-    create_tenant = sync_method(access.create_tenant)
-    list_tenants = sync_method(access.list_tenants)
-    delete_tenant = sync_method(access.delete_tenant)
+    create_tenant = sync_method(tenants.create_tenant)
+    get_tenant = sync_method(tenants.get_tenant)
+    list_tenants = sync_method(tenants.list_tenants)
+    update_tenant = sync_method(tenants.update_tenant)
+    delete_tenant = sync_method(tenants.delete_tenant)
     create_principal = sync_method(access.create_principal)
     get_principal = sync_method(access.get_principal)
     list_principals = sync_method(access.list_principals)
@@ -42,24 +44,31 @@ class AdminClient(SyncTransport):
     register_base_model = sync_method(catalog.register_base_model)
     get_base_model = sync_method(catalog.get_base_model)
     list_base_models = sync_method(catalog.list_base_models)
+    delete_base_model = sync_method(catalog.delete_base_model)
 
     create_adapter = sync_method(catalog.create_adapter)
     get_adapter = sync_method(catalog.get_adapter)
     list_adapters = sync_method(catalog.list_adapters)
     resolve_adapter = sync_method(catalog.resolve_adapter)
+    update_adapter = sync_method(catalog.update_adapter)
     delete_adapter = sync_method(catalog.delete_adapter)
     undelete_adapter = sync_method(catalog.undelete_adapter)
+    purge_adapter = sync_method(catalog.purge_adapter)
     push = sync_method(upload.push)
-    get_version = sync_method(catalog.get_version)
-    list_versions = sync_method(catalog.list_versions)
-    delete_version = sync_method(catalog.delete_version)
-    set_alias = sync_method(catalog.set_alias)
-    delete_alias = sync_method(catalog.delete_alias)
+    get_version = sync_method(versions.get_version)
+    list_versions = sync_method(versions.list_versions)
+    delete_version = sync_method(versions.delete_version)
+    undelete_version = sync_method(versions.undelete_version)
+    purge_version = sync_method(versions.purge_version)
+    set_alias = sync_method(versions.set_alias)
+    delete_alias = sync_method(versions.delete_alias)
 
     get_access_policy = sync_method(policy.get_access_policy)
     set_access_policy = sync_method(policy.set_access_policy)
     grant_access = sync_method(policy.grant_access)
     revoke_access = sync_method(policy.revoke_access)
+
+    list_audit_events = sync_method(audit.list_audit_events)
 
 
 class AsyncAdminClient(AsyncTransport):
@@ -75,9 +84,11 @@ class AsyncAdminClient(AsyncTransport):
     ) -> None:
         super().__init__(Connection(target, api_key, "", credentials, insecure))
 
-    create_tenant = async_method(access.create_tenant)
-    list_tenants = async_method(access.list_tenants)
-    delete_tenant = async_method(access.delete_tenant)
+    create_tenant = async_method(tenants.create_tenant)
+    get_tenant = async_method(tenants.get_tenant)
+    list_tenants = async_method(tenants.list_tenants)
+    update_tenant = async_method(tenants.update_tenant)
+    delete_tenant = async_method(tenants.delete_tenant)
     create_principal = async_method(access.create_principal)
     get_principal = async_method(access.get_principal)
     list_principals = async_method(access.list_principals)
@@ -93,21 +104,28 @@ class AsyncAdminClient(AsyncTransport):
     register_base_model = async_method(catalog.register_base_model)
     get_base_model = async_method(catalog.get_base_model)
     list_base_models = async_method(catalog.list_base_models)
+    delete_base_model = async_method(catalog.delete_base_model)
 
     create_adapter = async_method(catalog.create_adapter)
     get_adapter = async_method(catalog.get_adapter)
     list_adapters = async_method(catalog.list_adapters)
     resolve_adapter = async_method(catalog.resolve_adapter)
+    update_adapter = async_method(catalog.update_adapter)
     delete_adapter = async_method(catalog.delete_adapter)
     undelete_adapter = async_method(catalog.undelete_adapter)
+    purge_adapter = async_method(catalog.purge_adapter)
     push = async_method(upload.push)
-    get_version = async_method(catalog.get_version)
-    list_versions = async_method(catalog.list_versions)
-    delete_version = async_method(catalog.delete_version)
-    set_alias = async_method(catalog.set_alias)
-    delete_alias = async_method(catalog.delete_alias)
+    get_version = async_method(versions.get_version)
+    list_versions = async_method(versions.list_versions)
+    delete_version = async_method(versions.delete_version)
+    undelete_version = async_method(versions.undelete_version)
+    purge_version = async_method(versions.purge_version)
+    set_alias = async_method(versions.set_alias)
+    delete_alias = async_method(versions.delete_alias)
 
     get_access_policy = async_method(policy.get_access_policy)
     set_access_policy = async_method(policy.set_access_policy)
     grant_access = async_method(policy.grant_access)
     revoke_access = async_method(policy.revoke_access)
+
+    list_audit_events = async_method(audit.list_audit_events)

@@ -40,11 +40,19 @@ def parse_filter(text: str) -> AdapterFilter:
     labels: list[tuple[str, str]] = []
     while tokens:
         _take_term(tokens, prefixes, base_models, labels)
-        if tokens and (tokens.pop(0) != ("word", "AND") or not tokens):
-            raise _refused("expected AND and another term")
+        if tokens:
+            _take_and(tokens)
     if len(prefixes) > 1 or len(base_models) > 1 or len(labels) > _MAX_TERMS:
         raise _refused("one prefix, one base_model and 16 labels are the most")
     return AdapterFilter("".join(prefixes), "".join(base_models), tuple(labels))
+
+
+def _take_and(tokens: list[tuple[str, str]]) -> None:
+    kind, found = tokens.pop(0)
+    if (kind, found) != ("word", "AND"):
+        raise _refused(f"{shown(found)} where AND was expected")
+    if not tokens:
+        raise _refused("AND without another term")
 
 
 def _take_term(

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from lorikeet.cli import adapters, doctor, generation, principals, runtime, serve, tenants
+from lorikeet.cli import (
+    adapters,
+    audit,
+    doctor,
+    generation,
+    keys,
+    principals,
+    runtime,
+    serve,
+    tenants,
+)
 from lorikeet.cli.failures import ReportingGroup
 from lorikeet.cli.settings import Settings, TlsOptions
 
@@ -17,10 +27,11 @@ app = typer.Typer(
     help="Serve many LoRA fine-tunes of one base model to many tenants.",
 )
 app.add_typer(adapters.app, name="adapters")
-app.add_typer(tenants.tenants_app, name="tenants")
-app.add_typer(tenants.keys_app, name="keys")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(keys.app, name="keys")
 app.add_typer(principals.app, name="principals")
 app.command()(principals.whoami)
+app.command()(audit.audit)
 app.command()(serve.serve)
 app.command()(generation.generate)
 app.command()(generation.chat)

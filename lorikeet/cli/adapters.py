@@ -1,29 +1,40 @@
 """`lorikeet adapters`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lorikeet.admin import AdminClient
+from lorikeet.cli import aliases, policies, versions
 from lorikeet.cli.failures import CommandError
 from lorikeet.cli.output import (
+    EtagOption,
     JsonOption,
+    YesOption,
     byte_progress,
+    confirm,
     format_bytes,
     format_time,
     print_json,
+    print_result,
     print_table,
+    short,
     stdout,
 )
-from lorikeet.cli.settings import Settings
+from lorikeet.cli.policies import tenants_text
+from lorikeet.cli.settings import AdapterArgument, Settings
+from lorikeet.cli.versions import labels_text, print_versions, read_profile
 from lorikeet.rpc.errors import AlreadyExistsError
 from protos import registry_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Adapters, their versions and allow-lists.")
-
-AdapterArgument = Annotated[str, typer.Argument(help="The adapter: `math` or `acme/math`.")]
-TenantsArgument = Annotated[list[str], typer.Argument(help="Tenants.")]
+app.add_typer(versions.app, name="versions")
+app.add_typer(aliases.app, name="alias")
+app.add_typer(policies.app, name="policy")
+app.command()(policies.grant)
+app.command()(policies.revoke)
 
 
 @app.command()
@@ -62,119 +73,162 @@ def push(
 
 
 @app.command("list")
-def list_adapters(context: typer.Context, as_json: JsonOption = False) -> None:
-    """Lists a tenant's adapters."""
+def list_adapters(
+    context: typer.Context,
+    filter: Annotated[
+        str,
+        typer.Option(help='A prefix of the id, or terms joined by AND: labels.team = "x".'),
+    ] = "",
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted ones too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Lists a tenant's adapters.
+
+    For example: lorikeet adapters list --filter 'support AND labels.team = "x"'
+    """
     settings = Settings.of(context)
     with settings.admin() as admin:
-        adapters = admin.list_adapters(settings.required_tenant())
+        adapters = admin.list_adapters(
+            settings.required_tenant(), filter=filter, show_deleted=deleted
+        )
     if as_json:
         print_json(adapters)
         return
     rows = (
         (
-            _short(adapter.name),
+            short(adapter.name),
             f"@{adapter.latest_version}" if adapter.latest_version else "-",
             adapter.base_model.removeprefix("baseModels/"),
             _aliases(adapter),
-            format_time(adapter.update_time),
+            labels_text(adapter.labels),
+            _deletion(adapter) or format_time(adapter.update_time),
         )
         for adapter in adapters
     )
-    columns = ("adapter", "latest", "base model", "aliases", "updated (UTC)")
+    columns = ("adapter", "latest", "base model", "aliases", "labels", "updated (UTC)")
     print_table(columns, rows, "no adapters: `lorikeet adapters push DIRECTORY NAME` makes one")
 
 
 @app.command()
-def describe(context: typer.Context, adapter: AdapterArgument, as_json: JsonOption = False) -> None:
+def show(
+    context: typer.Context,
+    adapter: AdapterArgument,
+    deleted: Annotated[bool, typer.Option("--deleted", help="Deleted versions too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Shows an adapter, its versions and who may use it."""
     settings = Settings.of(context)
     name = settings.adapter(adapter)
     with settings.admin() as admin:
-        described = admin.get_adapter(name)
-        versions = admin.list_versions(name)
+        shown = admin.get_adapter(name)
+        versions = admin.list_versions(name, show_deleted=deleted)
         policy = admin.get_access_policy(name)
     if as_json:
-        print_json({"adapter": described, "versions": versions, "access_policy": policy})
+        print_json({"adapter": shown, "versions": versions, "access_policy": policy})
         return
-    console = stdout()
-    console.print(f"{_short(described.name)}  on {described.base_model}", markup=False)
-    console.print(f"allowed: owner, {_tenants(policy)}".rstrip(", "), markup=False)
-    console.print(f"aliases: {_aliases(described) or 'none'}", markup=False)
-    rows = (
-        (
-            f"@{version.version}",
-            str(version.rank),
-            format_bytes(version.size_bytes),
-            version.digest,
-            format_time(version.create_time),
+    profile = [field.name for field, _ in shown.profile.ListFields()]
+    facts = [
+        ("adapter", short(shown.name)),
+        ("on", shown.base_model),
+        ("display name", shown.display_name),
+        ("description", shown.description),
+        ("labels", labels_text(shown.labels)),
+        ("profile", ", ".join(profile)),
+        ("aliases", _aliases(shown) or "none"),
+        ("allowed", f"its owner, {tenants_text(policy)}".removesuffix(", ")),
+        ("etag", shown.etag),
+        ("deleted", _deletion(shown)),
+    ]
+    print_table(("", ""), [fact for fact in facts if fact[1]], "")
+    print_versions(versions)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    adapter: AdapterArgument,
+    display_name: Annotated[str | None, typer.Option(help="Its name for people.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it is for.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, set or changed; others stay.")
+    ] = None,
+    remove_label: Annotated[list[str] | None, typer.Option(help="KEY, taken off.")] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="JSON of the whole profile."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Changes an adapter's fields. A profile counts for versions made from now on.
+
+    For example: lorikeet adapters update math --label team=x --description "Word problems"
+    """
+    settings = Settings.of(context)
+    name = settings.adapter(adapter)
+    with settings.admin() as admin:
+        labels, etag = None, ""
+        if label or remove_label:
+            current = admin.get_adapter(name)
+            labels = _changed_labels(current.labels, label or [], remove_label or [])
+            etag = current.etag
+        updated = admin.update_adapter(
+            name,
+            display_name=display_name,
+            description=description,
+            labels=labels,
+            profile=read_profile(profile),
+            etag=etag,
         )
-        for version in versions
-    )
-    print_table(("version", "rank", "size", "digest", "created (UTC)"), rows, "no versions")
-
-
-@app.command()
-def grant(
-    context: typer.Context,
-    adapter: AdapterArgument,
-    tenants: TenantsArgument,
-    as_json: JsonOption = False,
-) -> None:
-    """Lets tenants use an adapter."""
-    settings = Settings.of(context)
-    with settings.admin() as admin:
-        _print_policy(admin.grant_access(settings.adapter(adapter), *tenants), as_json)
-
-
-@app.command()
-def revoke(
-    context: typer.Context,
-    adapter: AdapterArgument,
-    tenants: TenantsArgument,
-    as_json: JsonOption = False,
-) -> None:
-    """Takes tenants off an adapter's allow-list."""
-    settings = Settings.of(context)
-    with settings.admin() as admin:
-        _print_policy(admin.revoke_access(settings.adapter(adapter), *tenants), as_json)
-
-
-@app.command()
-def alias(
-    context: typer.Context,
-    adapter: AdapterArgument,
-    name: Annotated[str, typer.Argument(help="The alias, e.g. `stable`.")],
-    version: Annotated[int, typer.Argument(help="The version it points at from now on.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Points an alias at a version; an older version is a rollback."""
-    settings = Settings.of(context)
-    with settings.admin() as admin:
-        changed = admin.set_alias(settings.adapter(adapter), name, version)
-    if as_json:
-        print_json(changed)
-    else:
-        stdout().print(f"{adapter}@{name} is now version {changed.version}", markup=False)
+    print_result(updated, as_json, f"updated {name}")
 
 
 @app.command()
 def delete(
     context: typer.Context,
     adapter: AdapterArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
+    etag: EtagOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Deletes an adapter: it no longer resolves. Its versions stay until purged."""
+    """Deletes an adapter: it no longer resolves, and is forgotten some time later."""
     settings = Settings.of(context)
     name = settings.adapter(adapter)
-    if not yes:
-        typer.confirm(f"Delete {name}?", abort=True)
+    confirm(f"Delete {name}?", yes=yes)
     with settings.admin() as admin:
-        deleted = admin.delete_adapter(name)
-    if as_json:
-        print_json(deleted)
-    else:
-        stdout().print(f"deleted {name}", markup=False)
+        deleted = admin.delete_adapter(name, etag=etag)
+    until = format_time(deleted.purge_time)
+    undo = f"until {until} UTC `lorikeet adapters undelete {name}` brings it back"
+    print_result(deleted, as_json, f"deleted {name}; {undo}")
+
+
+@app.command()
+def undelete(
+    context: typer.Context,
+    adapter: AdapterArgument,
+    etag: EtagOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Brings a deleted adapter back."""
+    settings = Settings.of(context)
+    name = settings.adapter(adapter)
+    with settings.admin() as admin:
+        print_result(admin.undelete_adapter(name, etag=etag), as_json, f"{name} is back")
+
+
+@app.command()
+def purge(
+    context: typer.Context,
+    adapter: AdapterArgument,
+    yes: YesOption = False,
+    etag: EtagOption = "",
+) -> None:
+    """Forgets a deleted adapter and its versions for good; its name is free again."""
+    settings = Settings.of(context)
+    name = settings.adapter(adapter)
+    confirm(f"Purge {name} with all its versions? Nothing brings them back.", yes=yes)
+    with settings.admin() as admin:
+        admin.purge_adapter(name, etag=etag)
+    stdout().print(f"purged {name}", markup=False)
 
 
 def _ensure_adapter(admin: AdminClient, name: str, base_model: str) -> None:
@@ -194,18 +248,15 @@ def _only_base_model(admin: AdminClient) -> str:
     raise CommandError(f"which base model is it for? Pass --base-model ({known})")
 
 
-def _print_policy(policy: pb.AccessPolicy, as_json: bool) -> None:
-    if as_json:
-        print_json(policy)
-    else:
-        allowed = _tenants(policy) or "nobody else"
-        stdout().print(
-            f"{_short(policy.adapter)} may be used by its owner and {allowed}", markup=False
-        )
-
-
-def _tenants(policy: pb.AccessPolicy) -> str:
-    return ", ".join(tenant.removeprefix("tenants/") for tenant in policy.allowed_tenants)
+def _changed_labels(
+    labels: Mapping[str, str], added: Sequence[str], removed: Sequence[str]
+) -> dict[str, str]:
+    pairs = [text.partition("=") for text in added]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise CommandError("a label is KEY=VALUE")
+    kept = {key: value for key, value in labels.items() if key not in removed}
+    return kept | {key: value for key, _, value in pairs}
 
 
 def _aliases(adapter: pb.Adapter) -> str:
@@ -213,5 +264,7 @@ def _aliases(adapter: pb.Adapter) -> str:
     return ", ".join(f"{name}=@{version}" for name, version in pairs)
 
 
-def _short(name: str) -> str:
-    return name.removeprefix("tenants/").replace("/adapters/", "/")
+def _deletion(adapter: pb.Adapter) -> str:
+    if not adapter.HasField("delete_time"):
+        return ""
+    return f"deleted, purged at {format_time(adapter.purge_time)}"

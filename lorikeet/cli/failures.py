@@ -25,6 +25,7 @@ _ADVICE: dict[type[LorikeetError], str] = {
     ResourceExhaustedError: "try again later, or give the service more memory",
     DeadlineExceededError: "try again, or look at the service's log",
 }
+_QUOTA_ADVICE = "`lorikeet tenants show` tells use and limits, `tenants update` changes them"
 
 
 class CommandError(Exception):
@@ -53,13 +54,15 @@ def report(error: Exception) -> None:
     if isinstance(error, LorikeetError):
         for violation in error.violations:
             console.print(f"  {violation.field}: {violation.description}", markup=False)
+        for passed in error.quota_violations:
+            console.print(f"  {passed.subject}: {passed.description}", markup=False)
 
 
 def describe(error: Exception) -> str:
     """The message, its stable reason, and advice where there is some."""
     if not isinstance(error, LorikeetError):
         return str(error)
-    advice = _ADVICE.get(type(error), "")
+    advice = _ADVICE.get(type(error), "") if error.reason != "QUOTA_EXCEEDED" else _QUOTA_ADVICE
     if error.retry_after is not None:
         advice = f"try again in {error.retry_after:.0f} s"
     return f"{error.message} [{error.reason}]" + (f" - {advice}" if advice else "")

@@ -17,6 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+EtagOption = Annotated[
+    str, typer.Option("--etag", help="Refuse if it changed since this etag was read.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _PIPE_WIDTH = 200
@@ -118,3 +122,23 @@ def _with_numbers(descriptor: Any, converted: dict[str, Any]) -> dict[str, Any]:
             for item in value if isinstance(value, list) else [value]:
                 _with_numbers(field.message_type, item)
     return converted
+
+
+def short(name: str) -> str:
+    """`tenants/acme/adapters/math/versions/3` → `acme/math@3`; other names as they are."""
+    shortened = name.removeprefix("tenants/").replace("/adapters/", "/").replace("/versions/", "@")
+    return shortened.replace("/principals/", "/").replace("/aliases/", "@")
+
+
+def print_result(message: Any, as_json: bool, sentence: str) -> None:
+    """What a command that changed something says: the resource as JSON, or a sentence."""
+    if as_json:
+        print_json(message)
+    else:
+        stdout().print(sentence, markup=False, soft_wrap=True)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Asks unless `--yes` was given; anything but yes ends the command."""
+    if not yes:
+        typer.confirm(question, abort=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import grpc
 import typer
@@ -12,6 +12,8 @@ from lorikeet.cli.failures import CommandError
 from lorikeet.client import Client
 from lorikeet.rpc.tls import channel_credentials
 from lorikeet.state import ServeState
+
+AdapterArgument = Annotated[str, typer.Argument(help="The adapter: `math` or `acme/math`.")]
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class _Parts:
         except LorikeetError as error:
             raise CheckFailed(
                 f"@{selector} does not resolve: {error.message}",
-                "`lorikeet adapters describe` lists its versions and aliases",
+                "`lorikeet adapters show` lists its versions and aliases",
             ) from error
         return f"@{selector} is version {resolved.version.version}, {resolved.version.digest[:19]}…"
 

@@ -1,4 +1,4 @@
-"""Tenants, principals, grants and API keys."""
+"""Principals, grants and API keys."""
 
 import contextlib
 from collections.abc import Iterable, Sequence
@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from lorikeet.operations.call import Operation, pages, unary
 from lorikeet.operations.naming import api_key_name, principal_name, tenant_name
+from lorikeet.operations.tenants import create_tenant
 from lorikeet.rpc.errors import AlreadyExistsError
 from protos import registry_pb2 as pb
 
@@ -30,28 +31,6 @@ def grant(permission: PermissionName, tenant: str) -> pb.Grant:
     """A permission within a tenant; "*" is every tenant."""
     scope = tenant if tenant == "*" else tenant_name(tenant)
     return pb.Grant(permission=_PERMISSIONS[permission], scope=scope)
-
-
-def create_tenant(tenant_id: str, *, display_name: str = "") -> Operation[pb.Tenant]:
-    """AlreadyExistsError when the id is taken."""
-    request = pb.CreateTenantRequest(
-        tenant_id=tenant_id, tenant=pb.Tenant(display_name=display_name)
-    )
-    return unary(f"{_SERVICE}/CreateTenant", request, pb.Tenant)
-
-
-def list_tenants() -> Operation[list[pb.Tenant]]:
-    """Every tenant."""
-    return pages(
-        f"{_SERVICE}/ListTenants", pb.ListTenantsRequest(), pb.ListTenantsResponse, "tenants"
-    )
-
-
-def delete_tenant(tenant: str) -> Operation[Empty]:
-    """Deletes an empty tenant."""
-    return unary(
-        f"{_SERVICE}/DeleteTenant", pb.DeleteTenantRequest(name=tenant_name(tenant)), Empty
-    )
 
 
 def permission_name(permission: int) -> str:

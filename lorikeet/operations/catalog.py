@@ -1,18 +1,17 @@
-"""Base models, adapters, versions, aliases and allow-lists."""
+"""Base models and adapters."""
 
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from lorikeet.operations.call import Operation, pages, unary
 from lorikeet.operations.naming import (
     adapter_name,
-    alias_name,
     base_model_name,
     tenant_name,
-    version_name,
 )
 from lorikeet.rpc.digests import config_digest
 from lorikeet.rpc.errors import AlreadyExistsError, FailedPreconditionError
@@ -72,6 +71,12 @@ def list_base_models() -> Operation[list[pb.BaseModel]]:
     )
 
 
+def delete_base_model(base_model: str) -> Operation[Empty]:
+    """Deletes a base model; FailedPreconditionError BASE_MODEL_IN_USE while an adapter has it."""
+    request = pb.DeleteBaseModelRequest(name=base_model_name(base_model))
+    return unary(f"{_SERVICE}/DeleteBaseModel", request, Empty)
+
+
 def create_adapter(
     adapter: str,
     base_model: str,
@@ -80,6 +85,7 @@ def create_adapter(
     description: str = "",
     labels: Mapping[str, str] | None = None,
     profile: pb.AdapterProfile | None = None,
+    request_id: str = "",
 ) -> Operation[pb.Adapter]:
     """An adapter (`tenant/adapter`) without versions; AlreadyExistsError when it is there."""
     tenant, _, adapter_id = adapter_name(adapter).rpartition("/adapters/")
@@ -90,7 +96,9 @@ def create_adapter(
         base_model=base_model_name(base_model),
         profile=profile,
     )
-    request = pb.CreateAdapterRequest(parent=tenant, adapter_id=adapter_id, adapter=message)
+    request = pb.CreateAdapterRequest(
+        parent=tenant, adapter_id=adapter_id, adapter=message, request_id=request_id
+    )
     return unary(f"{_SERVICE}/CreateAdapter", request, pb.Adapter)
 
 
@@ -108,57 +116,54 @@ def resolve_adapter(name: str, *, tenant: str) -> Operation[pb.ResolveAdapterRes
 
 
 def list_adapters(
-    tenant: str, *, prefix: str = "", show_deleted: bool = False
+    tenant: str, *, filter: str = "", show_deleted: bool = False
 ) -> Operation[list[pb.Adapter]]:
-    """A tenant's adapters that this client may see, in name order."""
+    """A tenant's adapters that this client may see, in name order.
+
+    `filter` is a prefix of the id, or terms joined by AND: `labels.team = "x"`,
+    `base_model = "baseModels/b"`.
+    """
     request = pb.ListAdaptersRequest(
-        parent=tenant_name(tenant), filter=prefix, show_deleted=show_deleted
+        parent=tenant_name(tenant), filter=filter, show_deleted=show_deleted
     )
     return pages(f"{_SERVICE}/ListAdapters", request, pb.ListAdaptersResponse, "adapters")
 
 
-def delete_adapter(adapter: str) -> Operation[pb.Adapter]:
-    """Soft delete: the adapter no longer resolves; `undelete_adapter` brings it back."""
-    return unary(
-        f"{_SERVICE}/DeleteAdapter", pb.DeleteAdapterRequest(name=adapter_name(adapter)), pb.Adapter
-    )
+def update_adapter(
+    adapter: str,
+    *,
+    display_name: str | None = None,
+    description: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    profile: pb.AdapterProfile | None = None,
+    etag: str = "",
+) -> Operation[pb.Adapter]:
+    """Replaces each field that is given; AbortedError ETAG_MISMATCH when `etag` is stale."""
+    fields = {
+        "display_name": display_name,
+        "description": description,
+        "labels": labels,
+        "profile": profile,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    message = pb.Adapter(name=adapter_name(adapter), etag=etag, **given)  # type: ignore[arg-type]
+    request = pb.UpdateAdapterRequest(adapter=message, update_mask=FieldMask(paths=list(given)))
+    return unary(f"{_SERVICE}/UpdateAdapter", request, pb.Adapter)
 
 
-def undelete_adapter(adapter: str) -> Operation[pb.Adapter]:
+def delete_adapter(adapter: str, *, etag: str = "") -> Operation[pb.Adapter]:
+    """Soft delete: it no longer resolves; `undelete_adapter` brings it back until `purge_time`."""
+    request = pb.DeleteAdapterRequest(name=adapter_name(adapter), etag=etag)
+    return unary(f"{_SERVICE}/DeleteAdapter", request, pb.Adapter)
+
+
+def undelete_adapter(adapter: str, *, etag: str = "") -> Operation[pb.Adapter]:
     """Undoes `delete_adapter`."""
-    request = pb.UndeleteAdapterRequest(name=adapter_name(adapter))
+    request = pb.UndeleteAdapterRequest(name=adapter_name(adapter), etag=etag)
     return unary(f"{_SERVICE}/UndeleteAdapter", request, pb.Adapter)
 
 
-def get_version(version: str) -> Operation[pb.AdapterVersion]:
-    """One version (`tenant/adapter@3`)."""
-    request = pb.GetAdapterVersionRequest(name=version_name(version))
-    return unary(f"{_SERVICE}/GetAdapterVersion", request, pb.AdapterVersion)
-
-
-def list_versions(
-    adapter: str, *, show_deleted: bool = False
-) -> Operation[list[pb.AdapterVersion]]:
-    """The versions of an adapter, newest first."""
-    request = pb.ListAdapterVersionsRequest(parent=adapter_name(adapter), show_deleted=show_deleted)
-    return pages(
-        f"{_SERVICE}/ListAdapterVersions", request, pb.ListAdapterVersionsResponse, "versions"
-    )
-
-
-def delete_version(version: str) -> Operation[pb.AdapterVersion]:
-    """Soft delete of one version (`tenant/adapter@3`)."""
-    request = pb.DeleteAdapterVersionRequest(name=version_name(version))
-    return unary(f"{_SERVICE}/DeleteAdapterVersion", request, pb.AdapterVersion)
-
-
-def set_alias(adapter: str, alias: str, version: int) -> Operation[pb.Alias]:
-    """Points an alias at a version; pointing it at an older one is a rollback."""
-    request = pb.SetAliasRequest(name=alias_name(adapter, alias), version=version)
-    return unary(f"{_SERVICE}/SetAlias", request, pb.Alias)
-
-
-def delete_alias(adapter: str, alias: str) -> Operation[Empty]:
-    """Removes an alias."""
-    request = pb.DeleteAliasRequest(name=alias_name(adapter, alias))
-    return unary(f"{_SERVICE}/DeleteAlias", request, Empty)
+def purge_adapter(adapter: str, *, etag: str = "") -> Operation[Empty]:
+    """Forgets a deleted adapter for good; its name is free again."""
+    request = pb.PurgeAdapterRequest(name=adapter_name(adapter), etag=etag)
+    return unary(f"{_SERVICE}/PurgeAdapter", request, Empty)

@@ -38,10 +38,10 @@ def test_filters_mean(text: str, expected: AdapterFilter) -> None:
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ('labels.a = "x" OR labels.b = "y"', "expected AND"),
+        ('labels.a = "x" OR labels.b = "y"', "'OR'"),
         ('labels.a != "x"', "'!='"),
         ('labels.a > "x"', "'>'"),
-        ('NOT labels.a = "x"', "NOT"),
+        ('NOT labels.a = "x"', "'NOT' is not a term"),
         ('(labels.a = "x")', "'('"),
         ('owner = "x"', "no field 'owner'"),
         ('labels. = "x"', "the label ''"),
@@ -51,7 +51,7 @@ def test_filters_mean(text: str, expected: AdapterFilter) -> None:
         ('labels.a = "x" AND', "another term"),
         ("AND", "'AND' is not a term"),
         ("Upper", "'Upper' is not a term"),
-        ("a b", "expected AND"),
+        ("a b", "'b' where AND"),
         ("a AND b", "one prefix"),
         ('"text"', "is not a term"),
         ('base_model = "b"', "filter"),

@@ -14,7 +14,7 @@ from protos import registry_pb2 as pb
 from registry_service.access import split_api_key
 from registry_service.models import AuditRow
 from registry_service.repository.audit import begins_with
-from registry_service.repository.database import make_engine
+from registry_service.repository.engine import make_engine
 from tests.registry.conftest import World
 from tests.registry.support import (
     DENIED,
