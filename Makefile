@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 HAS_GPU := $(shell nvidia-smi -L 2>/dev/null)
 TORCH_INDEX := $(if $(HAS_GPU),,$(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)))
 
-.PHONY: demo serve evaluate test test-gpu lint protos protos-check format install install-dev clean
+.PHONY: demo serve evaluate test test-gpu lint protos protos-check format secrets install install-dev clean
 
 demo: $(VENV)/.installed  ## Register three adapters and stream from all of them at once
 	@$(BIN)/python -m examples.demo
@@ -39,6 +39,9 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+secrets:  ## Passwords and certificates for docker-compose.yml, in deploy/secrets; what is there stays
+	@deploy/secrets.sh
+
 protos: $(VENV)/.installed-dev  ## Regenerate the checked-in gRPC code
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
 
@@ -57,12 +60,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing PyTorch ($(if $(HAS_GPU),CUDA,CPU)) and the other dependencies: about a minute."
 	@$(PIP) $(TORCH_INDEX) torch
-	@$(PIP) --editable .
+	@$(PIP) --editable ".[inference]"
 	@$(BIN)/python -m kernels.cpu.build --if-possible
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(PIP) --editable ".[dev]"
+	@$(PIP) --editable ".[inference,dev]"
 	@touch $@
 
 clean:

@@ -1,7 +1,6 @@
 """The registry as one object: built from settings, started, stopped."""
 
 import asyncio
-import contextlib
 import os
 
 from sqlalchemy.orm import Session
@@ -38,6 +37,7 @@ from registry_service.stores import open_store
 from registry_service.sweeper import Sweeper
 from registry_service.tokens import token_verifier
 from registry_service.upload_gate import UploadGate
+from registry_service.usage_sampler import UsageSampler
 
 _STOP_SECONDS = 1.0
 _SERVICES = ("AdapterRegistry", "ArtifactService", "AccessService")
@@ -68,7 +68,8 @@ class RegistryService:
         )
         self._gate = UploadGate()
         self._sweeper = Sweeper(self._database, self._keeper, self._gate)
-        self._sweeping: asyncio.Task[None] | None = None
+        self._sampler = UsageSampler(self._database, self._metrics.tenants)
+        self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
         """Prepares the database, serves, and returns the address with the real port."""
@@ -81,7 +82,9 @@ class RegistryService:
         if self._settings.metrics_listen is not None:
             self._metrics_server = self._serve_metrics(self._settings.metrics_listen)
         address = await self._server.start(names)
-        self._sweeping = asyncio.create_task(self._sweeper.run())
+        self._background = [asyncio.create_task(self._sweeper.run())]
+        if self._metrics_server is not None:
+            self._background.append(asyncio.create_task(self._sampler.run()))
         await self._server.set_serving(True)
         return address
 
@@ -91,10 +94,9 @@ class RegistryService:
         await self._authenticator.close()
         if self._metrics_server is not None:
             await asyncio.to_thread(self._metrics_server.close)
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._sweeping
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         self._keeper.close()
         self._store.close()
         self._database.close()
@@ -108,6 +110,10 @@ class RegistryService:
     async def sweep(self) -> None:
         """Forgets expired uploads and old request ids now; it also happens by itself."""
         await self._sweeper.sweep()
+
+    async def sample_usage(self) -> None:
+        """Measures what tenants store now; it also happens by itself while metrics are served."""
+        await self._sampler.sample()
 
     def _serve_metrics(self, listen: str) -> MetricsServer:
         settings = self._settings

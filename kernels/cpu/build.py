@@ -100,15 +100,23 @@ def _kernels(element_type: str, isa: Isa) -> Path:
 
 
 def _library(name: str, sources: dict[str, tuple[str, ...]], flags: tuple[str, ...]) -> Path:
-    library = _cache_directory() / f"{name}-{_digest(sources, flags)}.so"
+    file_name = f"{name}-{_digest(sources, flags)}.so"
+    kept = _kept_directory() / file_name
+    if kept.exists():  # also where it may not be written, as in an image
+        return kept
+    library = _cache_directory() / file_name
     if not library.exists():
         _compile(sources, flags, library)
     return library
 
 
-def _cache_directory() -> Path:
+def _kept_directory() -> Path:
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    directory = Path(root) / "lorikeet" / "kernels"
+    return Path(root) / "lorikeet" / "kernels"
+
+
+def _cache_directory() -> Path:
+    directory = _kept_directory()
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.access(directory, os.W_OK):

@@ -65,6 +65,9 @@ async def test_calls_are_counted_by_method_and_end(world: World) -> None:
     transactions = "lorikeet_database_transaction_seconds_count"
     assert value(samples, transactions, kind="write", end="commit") > 3
     assert value(samples, "lorikeet_database_connections_in_use") == 0
+    await world.registry.service.sample_usage()
+    samples |= scrape(world.registry)
+    assert ("lorikeet_uploads_open", frozenset()) in samples
     stored = "lorikeet_object_store_seconds_count"
     assert value(samples, stored, operation="put", outcome="ok") >= 2
     assert value(samples, "lorikeet_object_store_bytes_total", operation="put") > 1000
