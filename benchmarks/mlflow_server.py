@@ -1,7 +1,6 @@
 """MLflow's tracking server, in an environment of its own, as its command line starts it."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tenacity
 
 from benchmarks.lookups import ALIAS, name_of
+from tests.servers.guard import kill_all
 from tests.servers.processes import free_port
 
 _START_SECONDS = 180.0
@@ -44,15 +45,13 @@ def running_mlflow(program: Path, database_url: str, directory: Path) -> Iterato
     command += ["--backend-store-uri", database_url.replace("+psycopg:", "+psycopg2:")]
     command += ["--default-artifact-root", str(directory / "artifacts")]
     with (directory / "mlflow.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=directory, stdout=log, stderr=log, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
     try:
         _wait(process, f"http://127.0.0.1:{port}/health", directory / "mlflow.log")
         yield f"127.0.0.1:{port}"
     finally:
-        os.killpg(process.pid, 15)
-        process.wait(timeout=30)
+        kill_all([psutil.Process(process.pid)])  # asked politely, it takes minutes
+        process.wait()
 
 
 def register(address: str, count: int) -> None:

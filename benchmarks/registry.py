@@ -99,14 +99,18 @@ def main(
 ) -> None:
     """Measures everything; some minutes."""
     plan = Plan(seconds, rounds, adapters, first)
+    note = Console(stderr=True).print
+    note("starting servers, registering adapters")
     with _running(plan, installed(mlflow_dir)) as bench, load_generator() as load:
+        note("closed loops beside MLflow")
         throughput = [_throughput(bench, load, plan, clients) for clients in _CLIENTS]
         rate = max(row.ours for row in throughput) / 2
-        latency = [
-            _half_saturation(bench, load, plan, rate),
-            *_first_questions(bench, load, plan),
-            *_few_and_many(bench, load, plan, rate),
-        ]
+        note("open loop")
+        latency = [_half_saturation(bench, load, plan, rate)]
+        note("first questions after a start")
+        latency += _first_questions(bench, load, plan)
+        note("few and many adapters")
+        latency += _few_and_many(bench, load, plan, rate)
     report = Report(_machine(), bench.mlflow_version, throughput, latency, _ratios(latency, plan))
     if as_json:
         print(json.dumps(asdict(report)))
