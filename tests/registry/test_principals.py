@@ -1,8 +1,11 @@
 """Principals: subjects, etags, request ids, and what the audit trail keeps of their changes."""
 
+import asyncio
+
 import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from lorikeet.rpc.errors import AbortedError, AlreadyExistsError
 from protos import registry_pb2 as pb
 from registry_service.failed_attempts import FailedAttempts
 from tests.registry.conftest import Registry, World
@@ -82,6 +85,23 @@ async def test_grants_are_set_on_what_was_read(world: World) -> None:
     assert event.action == "principals.setGrants"
     assert dict(event.before) == {"grants": [f"PERMISSION_ADAPTERS_USE {PARENT}"]}
     assert dict(event.after) == {"grants": [f"PERMISSION_ACT_AS {PARENT}"]}
+
+
+async def test_of_racers_for_a_subject_or_on_an_etag_one_wins(world: World) -> None:
+    async def attempt(method: str, request: object) -> str:
+        try:
+            return str((await world.admin(method, request)).name)
+        except (AlreadyExistsError, AbortedError) as error:
+            return error.reason
+
+    created = await asyncio.gather(
+        *(attempt("CreatePrincipal", creation(f"p{i}", SPIFFE)) for i in range(16))
+    )
+    (winner,) = [name for name in created if "/" in name]
+    read = await world.admin("GetPrincipal", pb.GetPrincipalRequest(name=winner))
+    request = pb.SetGrantsRequest(principal=winner, etag=read.etag)
+    changed = await asyncio.gather(*(attempt("SetGrants", request) for _ in range(16)))
+    assert sorted(changed) == ["ETAG_MISMATCH"] * 15 + [winner]
 
 
 async def test_names_of_callers_without_a_principal_are_not_given_away(world: World) -> None:
