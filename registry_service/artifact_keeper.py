@@ -1,124 +1,155 @@
-"""Bytes in and out: staging, validation and the object store, in threads of their own."""
+"""The object store on asyncio: threads of its own for each kind of work, and limits on waiting."""
 
 import asyncio
+import contextlib
 import logging
+import shutil
+import tempfile
 import zlib
-from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
-from adapter_format.artifact import WEIGHTS_FILE
-from adapter_format.config_fields import CONFIG_FILE
 from lorikeet.rpc.errors import OutOfRangeError
 from protos import registry_pb2 as pb
-from registry_service.artifacts.object_store import (
-    ObjectMissingError,
-    ObjectStore,
-    ObjectStream,
-)
-from registry_service.artifacts.staging import UploadStaging
+from registry_service.artifacts.intake import Artifact, SourceFile, take_in
+from registry_service.artifacts.object_store import ObjectMissingError, ObjectStore, StoredObject
+from registry_service.artifacts.reading import ObjectReader
 from registry_service.artifacts.storage_errors import artifact_corrupt, storage_unavailable
-from registry_service.artifacts.validation import (
-    AdapterFacts,
-    refusal,
-    validate_adapter,
-)
-from registry_service.operations.uploads import CommitPlan
+from registry_service.artifacts.validation import BaseModelFacts
 
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
-READ_CHUNK_BYTES = 256 * 1024
+READ_CHUNK_BYTES = 1024 * 1024
 
 
 class ArtifactKeeper:
-    """Owns the staging area and the object store; validations never delay chunks."""
+    """Owns the threads that move bytes: what is slow in one kind of work delays no other.
+
+    `patience` is how many seconds a client waits for one step. A store may be silent in ways that
+    its own limits do not see, and time in a queue counts too.
+    """
 
     def __init__(
-        self, staging: UploadStaging, store: ObjectStore, num_threads: int, max_rank: int
+        self,
+        store: ObjectStore,
+        scratch: Path,
+        num_threads: int,
+        max_rank: int,
+        patience: float,
     ) -> None:
-        self._staging = staging
         self._store = store
+        self._scratch = scratch
         self._max_rank = max_rank
+        self._patience = patience
         self._chunks = ThreadPoolExecutor(num_threads, "registry-chunks")
         self._commits = ThreadPoolExecutor(num_threads, "registry-commits")
+        self._reads = ThreadPoolExecutor(2 * num_threads, "registry-reads")
+        self._sweeps = ThreadPoolExecutor(1, "registry-sweeps")
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        scratch.mkdir(parents=True)
 
-    async def create(self, upload: str) -> None:
-        await self._in(self._chunks, lambda: self._staging.create(upload))
+    async def put_chunk(self, key: str, data: bytearray) -> None:
+        await self._soon(self._chunks.submit(self._store.put_bytes, key, data))
 
-    async def append(
-        self, upload: str, file_name: str, offset: int, data: bytes, size: int
-    ) -> None:
-        await self._in(
-            self._chunks, lambda: self._staging.append(upload, file_name, offset, data, size)
-        )
+    async def delete(self, keys: Sequence[str]) -> None:
+        await _outcome(self._sweeps.submit(self._store.delete, keys))
 
-    async def committed_bytes(self, upload: str, file_names: list[str]) -> dict[str, int]:
-        return await self._in(
-            self._chunks, lambda: self._staging.committed_bytes(upload, file_names)
-        )
+    async def list_some(self, entries: Iterator[StoredObject], limit: int) -> list[StoredObject]:
+        """The next entries of a listing that `entries` began."""
+        return await _outcome(self._sweeps.submit(lambda: list(islice(entries, limit))))
 
-    async def remove(self, upload: str) -> None:
-        await self._in(self._chunks, lambda: self._staging.remove(upload))
+    def entries(self, prefix: str) -> Iterator[StoredObject]:
+        """Begins a listing; nothing is asked of the store yet."""
+        return self._store.entries(prefix)
 
-    async def validate_and_store(self, plan: CommitPlan) -> AdapterFacts:
-        """Validates staged files and makes them durable objects, before any row names them."""
-        return await self._in(self._commits, lambda: self._validate_and_store(plan))
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A directory for the files of one artifact."""
+        with tempfile.TemporaryDirectory(dir=self._scratch, ignore_cleanup_errors=True) as path:
+            yield Path(path)
+
+    async def list_for_import(
+        self, prefix: str, choose: Callable[[Iterable[StoredObject]], list[SourceFile]]
+    ) -> list[SourceFile]:
+        return await _outcome(self._commits.submit(lambda: choose(self._store.entries(prefix))))
+
+    async def take_in(
+        self, sources: Sequence[SourceFile], directory: Path, base: BaseModelFacts
+    ) -> Artifact:
+        """Copies the files to `directory` and validates them; ObjectMissingError when one went."""
+        arguments = (self._store, sources, directory, base, self._max_rank)
+        return await _outcome(self._commits.submit(take_in, *arguments))
+
+    async def store(self, directory: Path, artifact: Artifact, path: str) -> None:
+        """Makes durable objects of validated files, before any row names them."""
+
+        def put() -> None:
+            for file in artifact.files:
+                name = file["file_name"]
+                self._store.put_file(f"{path}/{name}", directory / name)
+
+        await _outcome(self._commits.submit(put))
 
     async def read(
         self, key: str, offset: int, size: int
-    ) -> AsyncIterator[pb.ReadArtifactResponse]:
-        """The bytes of an object from `offset`, in chunks with their checksums."""
+    ) -> AsyncGenerator[pb.ReadArtifactResponse, None]:
+        """The bytes of an object from `offset`, in chunks with their checksums.
+
+        While one chunk is on its way to the client the next is read from the store.
+        """
         if not 0 <= offset <= size:
             raise OutOfRangeError(
                 f"the file has {size} bytes: an offset of {offset} lies outside",
                 reason="OFFSET_MISMATCH",
             )
-        file = await self._in(self._chunks, lambda: self._open(key, offset))
+        reader = ObjectReader(self._store, key, offset, size)
+        reading = self._reads.submit(_next_chunk, reader, key)
         try:
-            while offset < size:
-                data = await self._in(self._chunks, lambda: file.read(READ_CHUNK_BYTES))
-                if not data:
-                    raise artifact_corrupt(key)
-                yield pb.ReadArtifactResponse(offset=offset, data=data, crc32=zlib.crc32(data))
-                offset += len(data)
+            while response := await self._soon(reading):
+                reading = self._reads.submit(_next_chunk, reader, key)
+                yield response
         finally:
-            file.close()
+            # Its thread may still be reading: the reader is closed behind it.
+            reading.cancel()
+            reading.add_done_callback(lambda _: reader.close())
+
+    async def download_url(self, key: str, seconds: int) -> str | None:
+        return await self._soon(self._reads.submit(self._store.presigned_url, key, seconds))
 
     def close(self) -> None:
         """Lets running work finish and starts nothing new."""
-        self._chunks.shutdown(cancel_futures=True)
-        self._commits.shutdown(cancel_futures=True)
+        for pool in (self._chunks, self._commits, self._reads, self._sweeps):
+            pool.shutdown(cancel_futures=True)
 
-    def _validate_and_store(self, plan: CommitPlan) -> AdapterFacts:
-        assert plan.base is not None, "a committed upload is answered before"
-        upload = plan.upload.id
-        mismatches = self._staging.mismatches(upload, plan.declared)
-        if mismatches:
-            raise refusal(mismatches, "UPLOAD_INCOMPLETE")
-        weights = self._staging.path(upload, WEIGHTS_FILE)
-        with weights.open("rb") as file:
-            facts = validate_adapter(
-                self._staging.path(upload, CONFIG_FILE).read_bytes(),
-                file,
-                weights.stat().st_size,
-                plan.base,
-                self._max_rank,
-            )
-        for name, _, _ in plan.declared:
-            self._store.put_file(f"{plan.storage_path}/{name}", self._staging.path(upload, name))
-        return facts
-
-    def _open(self, key: str, offset: int) -> ObjectStream:
+    async def _soon(self, work: Future[T]) -> T:
+        """The result of what a client waits for at every step."""
         try:
-            return self._store.open(key, offset)
-        except ObjectMissingError as error:
-            raise artifact_corrupt(key) from error
+            async with asyncio.timeout(self._patience):
+                return await _outcome(work)
+        except TimeoutError as error:
+            raise storage_unavailable() from error
 
-    async def _in(self, executor: Executor, work: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(executor, work)
-        except OSError as error:
-            logger.exception("the storage failed")
-            raise storage_unavailable("the registry's storage failed, it may be full") from error
+
+async def _outcome(work: Future[T]) -> T:
+    try:
+        return await asyncio.wrap_future(work)
+    except OSError as error:
+        logger.exception("the storage failed")
+        raise storage_unavailable("the registry's storage failed, it may be full") from error
+
+
+def _next_chunk(reader: ObjectReader, key: str) -> pb.ReadArtifactResponse | None:
+    """None at the end."""
+    offset = reader.offset
+    try:
+        data = reader.read(READ_CHUNK_BYTES)
+    except ObjectMissingError as error:
+        raise artifact_corrupt(key) from error
+    if not data:
+        return None
+    return pb.ReadArtifactResponse(offset=offset, data=data, crc32=zlib.crc32(data))

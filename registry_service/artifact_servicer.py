@@ -1,137 +1,222 @@
 """ArtifactService: bytes in and out."""
 
-import zlib
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 from google.protobuf.empty_pb2 import Empty
 
 from adapter_format.violation import shown
-from lorikeet.rpc.errors import DataLossError, NotFoundError
+from lorikeet.rpc.errors import (
+    LorikeetError,
+    NotFoundError,
+    UnavailableError,
+    UnimplementedError,
+)
 from lorikeet.rpc.names import AdapterName, TenantName, UploadName, VersionName
 from protos import registry_pb2 as pb
 from protos import registry_pb2_grpc
 from registry_service.artifact_keeper import ArtifactKeeper
-from registry_service.artifacts.validation import AdapterFacts
+from registry_service.call_origin import CallOrigin
 from registry_service.calls import Call, CallRunner
-from registry_service.messages import upload_message, version_message
-from registry_service.models import UploadRow, VersionRow
+from registry_service.chunk_writer import BufferBudget, ChunkWriter, UploadTables
+from registry_service.messages import timestamp, upload_message, version_message
+from registry_service.models import UploadChunkRow
 from registry_service.operations import uploads
 from registry_service.operations.resolution import usable
-from registry_service.operations.uploads import CommitPlan
+from registry_service.operations.uploads import UploadStatus
 from registry_service.operations.versions import existing_version
-from registry_service.requests import check_known, invalid
+from registry_service.publisher import Publisher
+from registry_service.requests import invalid
 from registry_service.upload_gate import UploadGate
 
-MAX_CHUNK_BYTES = 1024 * 1024
+T = TypeVar("T")
+
+_MAX_BUFFERED_BYTES = 64 * 1024 * 1024
+_MAX_STREAMS = 64
+_QUEUE_SECONDS = 10.0
+_MAX_COMMIT_SECONDS = 600.0
+_MARGIN_SECONDS = 0.5
 
 
 class ArtifactServicer(registry_pb2_grpc.ArtifactServiceServicer):
-    """GetDownloadUrl and ImportArtifact need a bucket: the base class answers UNIMPLEMENTED."""
+    """Thin: operations decide, the keeper moves bytes, the publisher makes versions."""
 
-    def __init__(self, runner: CallRunner, keeper: ArtifactKeeper, gate: UploadGate) -> None:
+    def __init__(
+        self,
+        runner: CallRunner,
+        keeper: ArtifactKeeper,
+        publisher: Publisher,
+        gate: UploadGate,
+        url_seconds: int,
+    ) -> None:
         self._runner = runner
         self._keeper = keeper
+        self._publisher = publisher
         self._gate = gate
+        self._url_seconds = url_seconds
+        self._budget = BufferBudget(_MAX_BUFFERED_BYTES)
+        self._streams = asyncio.Semaphore(_MAX_STREAMS)
 
     async def StartUpload(self, request: pb.StartUploadRequest, context: Any) -> pb.Upload:  # noqa: N802
-        row = await self._runner.write(context, uploads.start_upload, request)
-        if row.version is None:
-            await self._keeper.create(row.id)
-        return await self._upload(row)
+        def start(call: Call, request: pb.StartUploadRequest) -> UploadStatus:
+            return uploads.upload_status(call, uploads.start_upload(call, request))
+
+        return _message(await self._runner.write(context, start, request))
 
     async def GetUpload(self, request: pb.GetUploadRequest, context: Any) -> pb.Upload:  # noqa: N802
-        return await self._upload(await self._runner.read(context, uploads.get_upload, request))
+        return _message(await self._runner.read(context, uploads.get_upload, request))
 
     async def AbortUpload(self, request: pb.AbortUploadRequest, context: Any) -> Empty:  # noqa: N802
+        origin = CallOrigin.of(context)
+
         async def abort() -> Empty:
-            await self._runner.write(context, uploads.abort_upload, request)
-            await self._keeper.remove(name.upload)
+            await self._forget(await self._runner.write(origin, uploads.abort_upload, request))
             return Empty()
 
-        name = UploadName.parse(request.name)
-        return await self._gate.run(name.upload, abort)
+        return await self._gate.run(UploadName.parse(request.name).upload, abort)
 
     async def WriteArtifact(  # noqa: N802
         self, requests: AsyncIterator[pb.WriteArtifactRequest], context: Any
     ) -> pb.Upload:
-        """Every chunk is stored before the next one is read, so a broken stream loses little."""
-        row: UploadRow | None = None
-        async for request in requests:
-            if row is None:
-                row = await self._runner.read(context, _opened, request)
-            elif request.upload not in ("", f"uploads/{row.id}"):
-                raise invalid("upload", "one stream writes to one upload: open another")
-            await self._write_chunk(row, request)
-        if row is None:
-            raise invalid("upload", "the stream has no message")
-        return await self._upload(row)
+        """What arrived before a stream broke is stored, though the client has gone."""
+        origin = CallOrigin.of(context)
+        async with self._turn():
+            writer: ChunkWriter | None = None
+            upload = ""
+            try:
+                async for request in requests:
+                    if writer is None:
+                        status = await self._runner.read(origin, uploads.opened_upload, request)
+                        upload = str(UploadName(status.row.id))
+                        writer = self._writer(status, origin)
+                    elif request.upload not in ("", upload):
+                        raise invalid("upload", "one stream writes to one upload: open another")
+                    await self._gate.finish(writer.add(request))
+            except asyncio.CancelledError:  # the client has gone, or must be told that we go
+                if writer is not None:
+                    self._gate.begin(writer.flush())
+                raise
+            except Exception:
+                if writer is not None:
+                    with contextlib.suppress(LorikeetError):
+                        await self._gate.finish(writer.flush())
+                raise
+            if writer is None:
+                raise invalid("upload", "the stream has no message")
+            await self._gate.finish(writer.flush())
+            return await self.GetUpload(pb.GetUploadRequest(name=upload), context)
 
     async def CommitUpload(  # noqa: N802
         self, request: pb.CommitUploadRequest, context: Any
     ) -> pb.AdapterVersion:
-        async def commit() -> pb.AdapterVersion:
-            return version_message(await self._commit(request, context))
+        origin = CallOrigin.of(context)
 
-        return await self._gate.run(UploadName.parse(request.name).upload, commit)
+        async def commit() -> pb.AdapterVersion:
+            committed = await self._publisher.commit(request, origin)
+            await self._forget(committed.keys)
+            return version_message(committed.version)
+
+        upload = UploadName.parse(request.name).upload
+        return await _in_time(self._gate.run(upload, commit), context)
+
+    async def ImportArtifact(  # noqa: N802
+        self, request: pb.ImportArtifactRequest, context: Any
+    ) -> pb.AdapterVersion:
+        origin = CallOrigin.of(context)
+
+        async def make() -> pb.AdapterVersion:
+            return version_message(await self._publisher.import_artifact(request, origin))
+
+        return await _in_time(self._gate.finish(make()), context)
 
     async def ReadArtifact(  # noqa: N802
         self, request: pb.ReadArtifactRequest, context: Any
     ) -> AsyncIterator[pb.ReadArtifactResponse]:
         key, size = await self._runner.read(context, _located, request)
-        async for response in self._keeper.read(key, request.offset, size):
-            yield response
+        async with contextlib.aclosing(self._keeper.read(key, request.offset, size)) as responses:
+            async for response in responses:
+                yield response
 
-    async def _commit(self, request: pb.CommitUploadRequest, context: Any) -> VersionRow:
-        plan = await self._runner.read(context, uploads.plan_commit, request)
-        if plan.committed is not None:
-            return plan.committed
-        facts = await self._keeper.validate_and_store(plan)
-        row = await self._runner.write(context, _version_maker(plan, facts), request)
-        await self._keeper.remove(plan.upload.id)
-        return row
-
-    async def _write_chunk(self, row: UploadRow, request: pb.WriteArtifactRequest) -> None:
-        check_known(request)
-        sizes = {name: size for name, size, _ in uploads.declared_files(row)}
-        if request.file_name not in sizes:
-            raise invalid("file_name", f"{shown(request.file_name)} was not declared")
-        if not 1 <= len(request.data) <= MAX_CHUNK_BYTES:
-            raise invalid("data", f"a chunk has 1 to {MAX_CHUNK_BYTES} bytes")
-        if zlib.crc32(request.data) != request.crc32:
-            raise DataLossError(
-                f"{request.file_name}: the chunk at {request.offset} does not have its crc32: "
-                "send it again",
-                reason="CHUNK_CORRUPT",
+    async def GetDownloadUrl(  # noqa: N802
+        self, request: pb.GetDownloadUrlRequest, context: Any
+    ) -> pb.GetDownloadUrlResponse:
+        key, _ = await self._runner.read(context, _located, request)
+        expire_time = datetime.now(UTC) + timedelta(seconds=self._url_seconds)
+        url = await self._keeper.download_url(key, self._url_seconds)
+        if url is None:
+            raise UnimplementedError(
+                "this registry keeps artifacts on its own disk: use ReadArtifact",
+                reason="NO_DOWNLOAD_URL",
             )
+        await self._runner.write(context, _note_url, request)
+        return pb.GetDownloadUrlResponse(url=url, expire_time=timestamp(expire_time))
 
-        async def append() -> None:
-            size = sizes[request.file_name]
-            await self._keeper.append(row.id, request.file_name, request.offset, request.data, size)
+    def _writer(self, status: UploadStatus, origin: CallOrigin) -> ChunkWriter:
+        get = pb.GetUploadRequest(name=str(UploadName(status.row.id)))
 
-        await self._gate.run(row.id, append)
+        async def append(chunk: UploadChunkRow) -> None:
+            def add(call: Call, request: pb.GetUploadRequest) -> None:
+                uploads.append_chunk(call, chunk)
 
-    async def _upload(self, row: UploadRow) -> pb.Upload:
-        sizes = {name: size for name, size, _ in uploads.declared_files(row)}
-        if row.version is not None:  # committed: nothing is staged any more, all is stored
-            return upload_message(row, sizes)
-        return upload_message(row, await self._keeper.committed_bytes(row.id, list(sizes)))
+            await self._runner.write(origin, add, get)
+
+        async def committed_bytes() -> dict[str, int]:
+            return (await self._runner.read(origin, uploads.get_upload, get)).committed_bytes
+
+        sizes = {name: size for name, size, _ in uploads.declared_files(status.row)}
+        tables = UploadTables(append, committed_bytes)
+        arrived = status.committed_bytes
+        return ChunkWriter(status.row.id, sizes, arrived, self._keeper, tables, self._budget)
+
+    async def _forget(self, keys: list[str]) -> None:
+        """Pieces without rows; what cannot be removed now is the sweeper's."""
+        with contextlib.suppress(LorikeetError):
+            await self._keeper.delete(keys)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Bounds how many streams hold memory at a time; clients retry UNAVAILABLE."""
+        try:
+            async with asyncio.timeout(_QUEUE_SECONDS):
+                await self._streams.acquire()
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"{_MAX_STREAMS} uploads are being written: try again",
+                reason="TOO_MANY_STREAMS",
+                retry_after=_QUEUE_SECONDS,
+            ) from error
+        try:
+            yield
+        finally:
+            self._streams.release()
 
 
-def _opened(call: Call, request: pb.WriteArtifactRequest) -> UploadRow:
-    return uploads.open_upload(call, UploadName.parse(request.upload, "upload"))
+async def _in_time(work: Awaitable[T], context: Any) -> T:
+    """Answers before the caller's deadline passes; the work goes on, and a retry finds it done."""
+    left = context.time_remaining()
+    seconds = _MAX_COMMIT_SECONDS if left is None else min(left, _MAX_COMMIT_SECONDS)
+    try:
+        async with asyncio.timeout(max(seconds - _MARGIN_SECONDS, 0)):
+            return await work
+    except TimeoutError as error:
+        raise UnavailableError(
+            "making the version takes longer than the call may last, and goes on: ask again",
+            reason="STILL_WORKING",
+            retry_after=1.0,
+        ) from error
 
 
-def _version_maker(
-    plan: CommitPlan, facts: AdapterFacts
-) -> Callable[[Call, pb.CommitUploadRequest], VersionRow]:
-    def commit_upload(call: Call, request: pb.CommitUploadRequest) -> VersionRow:
-        return uploads.create_version(call, request, plan, facts)
-
-    return commit_upload
+def _message(status: UploadStatus) -> pb.Upload:
+    return upload_message(status.row, status.committed_bytes)
 
 
-def _located(call: Call, request: pb.ReadArtifactRequest) -> tuple[str, int]:
+DownloadRequest = pb.ReadArtifactRequest | pb.GetDownloadUrlRequest
+
+
+def _located(call: Call, request: DownloadRequest) -> tuple[str, int]:
     """Key and size of a file the caller may read for the tenant it names, or for its own."""
     name = VersionName.parse(request.version, "version")
     tenant = TenantName(call.caller.tenant)
@@ -143,3 +228,9 @@ def _located(call: Call, request: pb.ReadArtifactRequest) -> tuple[str, int]:
         if file["file_name"] == request.file_name:
             return f"{row.storage_path}/{request.file_name}", file["size_bytes"]
     raise NotFoundError(f"{name} has no file {shown(request.file_name)}", reason="FILE_NOT_FOUND")
+
+
+def _note_url(call: Call, request: pb.GetDownloadUrlRequest) -> None:
+    """Whoever has the URL can read the file: the audit trail says who asked for it."""
+    _located(call, request)
+    call.note("artifacts.download_url", request.version, file_name=request.file_name)

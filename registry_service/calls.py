@@ -83,6 +83,12 @@ class Call:
             detail["subject"] = self.caller.subject
         journal.record_change(self.session, self.origin, action, str(resource), **detail)
 
+    def note(self, action: str, resource: object, /, **detail: Any) -> None:
+        """Appends to the audit trail alone: an act that changed nothing, yet must be known."""
+        if self.caller.subject:
+            detail["subject"] = self.caller.subject
+        journal.record_access(self.session, self.origin, action, str(resource), **detail)
+
 
 Operation = Callable[[Call, Request], Response]
 

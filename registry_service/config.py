@@ -79,6 +79,12 @@ class Settings(BaseSettings):
     num_read_threads: int = Field(8, gt=0, description="database readers at a time")
     num_write_threads: int = Field(8, gt=0, description="PostgreSQL writers at a time")
     num_artifact_threads: int = Field(4, gt=0, description="files handled at a time")
+    garbage_grace_hours: float = Field(
+        24.0, gt=0, description="hours until bytes that no version needs are removed"
+    )
+    download_url_seconds: int = Field(
+        300, gt=0, le=7 * 24 * 3600, description="seconds a download URL works (S3 only)"
+    )
     s3_bucket: str | None = Field(
         None, description="keep artifacts in this bucket; by default in the data directory"
     )

@@ -210,6 +210,7 @@ def upload_message(row: UploadRow, committed_bytes: dict[str, int]) -> pb.Upload
             for file in row.files
         ],
         expire_time=timestamp(row.expire_time),
+        version=row.version or 0,
     )
 
 

@@ -16,7 +16,6 @@ from registry_service.adapter_servicer import AdapterServicer
 from registry_service.artifact_keeper import ArtifactKeeper
 from registry_service.artifact_servicer import ArtifactServicer
 from registry_service.artifacts.observed_store import ObservedStore
-from registry_service.artifacts.staging import UploadStaging
 from registry_service.authentication import Authenticator
 from registry_service.bootstrap import (
     StartError,
@@ -32,7 +31,8 @@ from registry_service.config import Settings
 from registry_service.feed import ChangeFeed
 from registry_service.metrics import RegistryMetrics
 from registry_service.pages import PageTokens
-from registry_service.repository import server_secrets, uploads
+from registry_service.publisher import Publisher
+from registry_service.repository import server_secrets
 from registry_service.stores import open_store
 from registry_service.sweeper import Sweeper
 from registry_service.tokens import token_verifier
@@ -61,23 +61,26 @@ class RegistryService:
         self._lock = lock_data_directory(settings.data_dir)
         self._database = open_database(settings)
         self._metrics.database.watch(self._database.engine)
-        self._staging = UploadStaging(settings.data_dir / "uploads")
         self._store = ObservedStore(open_store(settings), self._metrics.object_store)
         self._keeper = ArtifactKeeper(
-            self._staging, self._store, settings.num_artifact_threads, settings.max_lora_rank
+            self._store,
+            settings.data_dir / "scratch",
+            num_threads=settings.num_artifact_threads,
+            max_rank=settings.max_lora_rank,
+            patience=_patience(settings),
         )
         self._gate = UploadGate()
-        self._sweeper = Sweeper(self._database, self._keeper, self._gate)
+        self._feed = ChangeFeed()
+        self._sweeper = Sweeper(self._database, self._keeper, settings, self._feed)
         self._sampler = UsageSampler(self._database, self._metrics.tenants)
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
         """Prepares the database, serves, and returns the address with the real port."""
         secret = self._prepare()
-        feed = ChangeFeed()
         pages = PageTokens(secret)
-        runner = CallRunner(self._database, pages, self._settings, feed, self._authenticator)
-        self._add_servicers(runner, feed)
+        runner = CallRunner(self._database, pages, self._settings, self._feed, self._authenticator)
+        self._add_servicers(runner, self._feed)
         names = [pb.DESCRIPTOR.services_by_name[name].full_name for name in _SERVICES]
         if self._settings.metrics_listen is not None:
             self._metrics_server = self._serve_metrics(self._settings.metrics_listen)
@@ -97,6 +100,7 @@ class RegistryService:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self._gate.settle(_STOP_SECONDS)
         self._keeper.close()
         self._store.close()
         self._database.close()
@@ -138,14 +142,22 @@ class RegistryService:
             with Session(engine) as session, session.begin():
                 serialise_starts(session.connection())
                 create_first_principals(session, credentials, allowed=allowed)
-                secret = server_secrets.get_or_create(session, "page_tokens")
-                self._staging.remove_all_except(uploads.all_ids(session))
-        return secret
+                return server_secrets.get_or_create(session, "page_tokens")
 
     def _add_servicers(self, runner: CallRunner, feed: ChangeFeed) -> None:
         server = self._server.server
         adapters = AdapterServicer(runner, feed, self._settings.heartbeat_seconds)
-        artifacts = ArtifactServicer(runner, self._keeper, self._gate)
+        settings = self._settings
+        publisher = Publisher(runner, self._keeper, settings.max_artifact_bytes)
+        artifacts = ArtifactServicer(
+            runner, self._keeper, publisher, self._gate, settings.download_url_seconds
+        )
         rpc.add_AdapterRegistryServicer_to_server(adapters, server)  # type: ignore[no-untyped-call]
         rpc.add_ArtifactServiceServicer_to_server(artifacts, server)  # type: ignore[no-untyped-call]
         rpc.add_AccessServiceServicer_to_server(AccessServicer(runner), server)  # type: ignore[no-untyped-call]
+
+
+def _patience(settings: Settings) -> float:
+    """Seconds for one step of a stream: what S3 may take by its own limits, and some more."""
+    once = settings.s3_connect_seconds + settings.s3_read_seconds
+    return once * settings.s3_attempts + 2.0

@@ -9,25 +9,35 @@ T = TypeVar("T")
 
 
 class UploadGate:
-    """Locks by upload id. Locks nobody holds or waits for vanish by themselves."""
+    """Spares this process from doing work twice. Between processes the database decides."""
 
     def __init__(self) -> None:
+        # Locks that nobody holds or waits for vanish by themselves.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._running: set[asyncio.Task[Any]] = set()
 
     async def run(self, upload: str, change: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Runs `change` under the upload's lock.
-
-        A cancelled caller does not cancel `change`: its thread would go on writing while the next
-        holder of the lock begins.
-        """
+        """Runs `change` to its end under the upload's lock."""
         lock = self._locks.get(upload)
         if lock is None:
             lock = self._locks[upload] = asyncio.Lock()
-        task = asyncio.create_task(_locked(lock, change))
+        return await self.finish(_locked(lock, change))
+
+    async def finish(self, change: Coroutine[Any, Any, T]) -> T:
+        """Runs `change` to its end, also when the caller is cancelled meanwhile."""
+        return await asyncio.shield(self.begin(change))
+
+    def begin(self, change: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Runs `change` to its end without being waited for."""
+        task = asyncio.create_task(change)
         self._running.add(task)
         task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        return task
+
+    async def settle(self, seconds: float) -> None:
+        """Waits for what is running, but not forever."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)

@@ -19,8 +19,8 @@ _MAX_BYTES = {
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
 
-def check_files(files: Sequence[tuple[str, int, str]], max_artifact_bytes: int) -> None:
-    """Checks declared (name, size, sha256) before a single byte is accepted."""
+def check_files(files: Sequence[tuple[str, int, str | None]], max_artifact_bytes: int) -> None:
+    """Checks (name, size, sha256) before a single byte is accepted; sha256 None: not known yet."""
     names = [name for name, _, _ in files]
     unsafe = [_unsafe(index, name) for index, name in enumerate(names) if name not in _MAX_BYTES]
     if unsafe:
@@ -52,7 +52,7 @@ def _unsafe(index: int, name: str) -> Violation:
 
 
 def _file_violations(
-    field: str, name: str, size: int, sha256: str, earlier: Sequence[str]
+    field: str, name: str, size: int, sha256: str | None, earlier: Sequence[str]
 ) -> list[Violation]:
     violations = []
     if name in earlier:
@@ -63,7 +63,7 @@ def _file_violations(
         most = "" if limit is None else f", at most {limit}"
         description = f"{name} has {size} bytes: at least 1 is needed{most}"
         violations.append(Violation(f"{field}.size_bytes", Reason.FILE_SIZE_INVALID, description))
-    if len(sha256) != 64 or not _HEX_DIGITS.issuperset(sha256):
+    if sha256 is not None and (len(sha256) != 64 or not _HEX_DIGITS.issuperset(sha256)):
         description = f"of {name} must be 64 lower-case hex digits"
         violations.append(Violation(f"{field}.sha256", Reason.FILE_SHA256_INVALID, description))
     return violations

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -27,24 +28,49 @@ def once(
     find: Callable[[str], Row],
 ) -> Row:
     """Runs `create` (resource name, row) unless this request id did, then `find`s its resource."""
-    request_id: str = getattr(request, "request_id")  # noqa: B009 - mypy: not every message has one
-    if not request_id:
+    use = _use_of(principal, request)
+    if use is None:
         return create()[1]
-    if not _REQUEST_ID.fullmatch(request_id):
-        raise invalid("request_id", "must be 1 to 128 printable ASCII characters without spaces")
-    key = (principal, request.DESCRIPTOR.name, request_id)
-    fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
-    earlier = session.get(IdempotencyRow, key)
-    if earlier is None:
-        claim = _claim(session, key, fingerprint)
+    known = session.get(IdempotencyRow, use.key)
+    if known is None:
+        claim = _claim(session, use.key, use.fingerprint)
         if claim is not None:
             claim.resource, row = create()
             return row
-        earlier = session.get_one(IdempotencyRow, key)
-    if earlier.fingerprint != fingerprint:
+        known = session.get_one(IdempotencyRow, use.key)
+    return find(_resource_of(known, use))
+
+
+def earlier(session: Session, principal: str, request: Message) -> str | None:
+    """The resource that this request id has made, for work that begins before `once`."""
+    use = _use_of(principal, request)
+    known = None if use is None else session.get(IdempotencyRow, use.key)
+    return None if known is None or use is None else _resource_of(known, use)
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A request id as it is used in one request."""
+
+    key: tuple[str, str, str]
+    fingerprint: str
+
+
+def _use_of(principal: str, request: Message) -> _Use | None:
+    request_id: str = getattr(request, "request_id")  # noqa: B009 - mypy: not every message has one
+    if not request_id:
+        return None
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise invalid("request_id", "must be 1 to 128 printable ASCII characters without spaces")
+    fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+    return _Use((principal, request.DESCRIPTOR.name, request_id), fingerprint)
+
+
+def _resource_of(known: IdempotencyRow, use: _Use) -> str:
+    if known.fingerprint != use.fingerprint:
         description = "was used for a different request: use a new one"
         raise invalid("request_id", description, "REQUEST_ID_REUSED")
-    return find(earlier.resource)
+    return known.resource
 
 
 def _claim(session: Session, key: tuple[str, str, str], fingerprint: str) -> IdempotencyRow | None:

@@ -57,6 +57,13 @@ def record_change(
     session.add(row)
 
 
+def record_access(
+    session: Session, origin: Origin, action: str, resource: str, /, **detail: Any
+) -> None:
+    """Appends an act that changed nothing to the audit trail."""
+    session.add(_audit_row(origin, action, resource, "ok", detail))
+
+
 def record_denial(
     session: Session, origin: Origin, action: str, resource: str, /, **detail: Any
 ) -> None:

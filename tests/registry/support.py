@@ -199,7 +199,7 @@ async def read_file(client: Client, version: str, name: str, tenant: str = "") -
     async for chunk in client.stream("ReadArtifact", request):
         assert chunk.offset == len(data)
         assert chunk.crc32 == zlib.crc32(chunk.data)
-        assert len(chunk.data) <= 256 * 1024
+        assert len(chunk.data) <= 1024 * 1024
         data += chunk.data
     return data
 

@@ -205,15 +205,3 @@ async def test_identifiers_are_checked(registry: Registry) -> None:
         with pytest.raises(LorikeetError) as refused:
             await make_tenant(registry.admin, identifier)
         assert refused.value.reason == "INVALID_NAME"
-
-
-@pytest.mark.parametrize(
-    ("method", "request_"),
-    [
-        ("ImportArtifact", pb.ImportArtifactRequest()),
-        ("GetDownloadUrl", pb.GetDownloadUrlRequest()),
-    ],
-)
-async def test_what_is_not_built_says_so(registry: Registry, method: str, request_: Any) -> None:
-    error = await failure(registry.admin, method, request_)
-    assert error.code == grpc.StatusCode.UNIMPLEMENTED
