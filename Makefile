@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 HAS_GPU := $(shell nvidia-smi -L 2>/dev/null)
 TORCH_INDEX := $(if $(HAS_GPU),,$(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)))
 
-.PHONY: demo serve evaluate test test-gpu lint protos protos-check format secrets install install-dev clean
+.PHONY: demo serve evaluate test test-integration test-gpu lint protos protos-check format secrets install install-dev clean
 
 demo: $(VENV)/.installed  ## Register three adapters and stream from all of them at once
 	@$(BIN)/python -m examples.demo
@@ -26,6 +26,11 @@ evaluate: $(VENV)/.installed  ## Exact match of every demo adapter on every held
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
+
+# Two PostgreSQL and an S3 server are started for it; see tests/servers.
+test-integration: $(VENV)/.installed-dev  ## The registry on real servers: every test, kills and outages
+	$(BIN)/python -m pytest -s tests/integration
+	$(BIN)/python -m pytest tests/registry --backend postgres15-s3 --backend postgres18-s3-tls
 
 test-gpu: $(VENV)/.installed-dev  ## The tests that need an NVIDIA GPU; they fail where there is none
 	TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/gpu

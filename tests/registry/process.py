@@ -1,9 +1,11 @@
 """The registry as a process of its own, for the tests that kill it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -11,9 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Process:
-    """`python -m registry_service` on one data directory."""
+    """`python -m registry_service` on one data directory, in this environment and `environment`."""
 
-    def __init__(self, data_dir: Path, *arguments: str) -> None:
+    def __init__(
+        self, data_dir: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.ready = data_dir.parent / "ready.json"
         self.ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "registry_service", "--data-dir", str(data_dir)]
@@ -21,7 +25,9 @@ class Process:
         # A file, not a pipe: a pipe that nobody reads is full after some hundred lines of log.
         with NamedTemporaryFile(dir=data_dir.parent, suffix=".log", delete=False) as log:
             self._log = Path(log.name)
-            self.popen = subprocess.Popen(command, cwd=ROOT, stderr=log)
+            self.popen = subprocess.Popen(
+                command, cwd=ROOT, stderr=log, env={**os.environ, **(environment or {})}
+            )
 
     @property
     def errors(self) -> str:

@@ -44,10 +44,14 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 class Client:
-    """Calls any RPC by name as one principal; failures are raised as typed errors."""
+    """Calls any RPC by name as one principal; failures are raised as typed errors.
 
-    def __init__(self, channel: aio.Channel, api_key: str) -> None:
+    A call's deadline is after `seconds`.
+    """
+
+    def __init__(self, channel: aio.Channel, api_key: str, seconds: float = 30) -> None:
         make: Any = rpc
+        self._seconds = seconds
         self._stubs = [
             make.AdapterRegistryStub(channel),
             make.ArtifactServiceStub(channel),
@@ -70,7 +74,7 @@ class Client:
 
     def _call(self, method: str, request: Any) -> Any:
         stub = next(stub for stub in self._stubs if hasattr(stub, method))
-        return getattr(stub, method)(request, metadata=self._metadata, timeout=30)
+        return getattr(stub, method)(request, metadata=self._metadata, timeout=self._seconds)
 
 
 async def failure(client: Client, method: str, request: Any) -> LorikeetError:

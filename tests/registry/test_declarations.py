@@ -26,7 +26,8 @@ async def test_a_refused_adapter_makes_no_version(world: World) -> None:
     with pytest.raises(InvalidArgumentError) as error:
         await publish(world.publisher, adapter, broken.files())
     assert fields(error.value) == [name]
-    assert not (world.registry.data_dir / "objects" / "tenants").exists()
+    with world.registry.store() as store:
+        assert not list(store.entries("tenants/"))
     version = await publish(world.publisher, adapter, make_adapter().files())
     assert version.version == 1, "a refusal takes no number"
 

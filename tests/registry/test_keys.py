@@ -6,6 +6,7 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos import registry_pb2 as pb
+from registry_service.models import Base
 from tests.registry.conftest import Registry, World
 from tests.registry.support import (
     ACT_AS,
@@ -68,8 +69,13 @@ async def test_deleted_and_expired_keys_stop_working(registry: Registry) -> None
 
 async def test_secrets_are_stored_only_as_hashes(registry: Registry) -> None:
     _, _, secret = registry.credentials["admin"].split("_", 2)  # it may have "_" of its own
-    stored = b"".join(path.read_bytes() for path in registry.data_dir.glob("registry.db*"))
-    assert secret.encode() not in stored
+    with registry.database() as session:
+        tables = Base.metadata.sorted_tables
+        rows = {table.name: session.execute(table.select()).all() for table in tables}
+    assert rows["api_keys"]
+    assert secret not in repr(rows)
+    files = b"".join(path.read_bytes() for path in registry.data_dir.glob("registry.db*"))
+    assert secret.encode() not in files
     assert (registry.data_dir / "credentials.json").stat().st_mode & 0o777 == 0o600
 
 

@@ -186,11 +186,13 @@ async def test_bytes_of_a_version_are_where_its_row_says(world: World) -> None:
     adapter = await make_registered(world.publisher, "acme", "placed")
     files = make_adapter().files()
     version = await publish(world.publisher, adapter, files)
-    stored = world.registry.data_dir / "objects" / version.storage_path
     assert version.storage_path == f"tenants/acme/sha256/{version.digest.removeprefix('sha256:')}"
-    assert (stored / WEIGHTS).read_bytes() == files[WEIGHTS]
-    assert not (world.registry.data_dir / "objects" / "uploads").exists()
-    (stored / CONFIG).unlink()
+    with world.registry.store() as store:
+        stored = store.open(f"{version.storage_path}/{WEIGHTS}")
+        assert stored.read(10**6) == files[WEIGHTS]
+        stored.close()
+        assert not list(store.entries("uploads/"))
+        store.delete([f"{version.storage_path}/{CONFIG}"])
     request = pb.ReadArtifactRequest(version=version.name, file_name=CONFIG)
     call = world.acme.stream("ReadArtifact", request)
     with pytest.raises(Exception, match="missing or too short"):

@@ -9,13 +9,15 @@ from alembic.config import Config
 from sqlalchemy import Connection, inspect
 
 from registry_service.bootstrap import migration_config
+from registry_service.config import Settings
 from registry_service.models import Base
 from registry_service.repository.engine import make_engine
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
-    engine = make_engine(f"sqlite:///{tmp_path}/registry.db")
+def connection(settings: Settings) -> Iterator[Connection]:
+    settings.data_dir.mkdir()
+    engine = make_engine(settings.resolved_database_url)
     with engine.begin() as connection:
         yield connection
     engine.dispose()
@@ -46,8 +48,10 @@ def test_every_migration_can_be_undone_and_done_again(
     command.check(config)
 
 
-def test_sqlite_is_set_up_for_servers(connection: Connection) -> None:
-    def pragma(name: str) -> object:
-        return connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
-
-    assert (pragma("journal_mode"), pragma("foreign_keys")) == ("wal", 1)
+def test_sqlite_is_set_up_for_servers(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path}/registry.db")
+    with engine.connect() as connection:
+        names = ("journal_mode", "foreign_keys")
+        set_up = [connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in names]
+    engine.dispose()
+    assert set_up == ["wal", 1]

@@ -9,12 +9,10 @@ from typing import Any
 import grpc
 import pytest
 from sqlalchemy import update
-from sqlalchemy.orm import Session
 
 from lorikeet.rpc.errors import LorikeetError
 from protos import registry_pb2 as pb
 from registry_service.models import UploadRow
-from registry_service.repository.engine import make_engine
 from tests.registry.conftest import World
 from tests.registry.support import (
     CONFIG,
@@ -190,10 +188,8 @@ async def test_a_request_id_starts_one_upload(world: World, upload: str) -> None
 
 async def test_expired_uploads_are_swept(world: World, upload: str) -> None:
     past = datetime.now(UTC) - timedelta(hours=1)
-    engine = make_engine(f"sqlite:///{world.registry.data_dir}/registry.db")
-    with Session(engine) as session, session.begin():
+    with world.registry.database() as session:
         session.execute(update(UploadRow).values(expire_time=past))
-    engine.dispose()
     error = await failure(world.publisher, "WriteArtifact", iter([chunk(upload, b"abc")]))
     assert error.reason == "UPLOAD_EXPIRED"
     await world.registry.service.sweep()

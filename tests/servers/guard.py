@@ -25,6 +25,7 @@ class Guard:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="lorikeet-servers-"))
         self.directory.chmod(0o711)  # PostgreSQL runs as another user when we are root
+        self._servers: list[subprocess.Popen[bytes]] = []
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.servers.guard", str(self.directory)],
             cwd=ROOT,
@@ -34,14 +35,18 @@ class Guard:
             start_new_session=True,  # Ctrl-C at the terminal is not for it
         )
 
-    def watch(self, pid: int) -> None:
+    def watch(self, server: "subprocess.Popen[bytes]") -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{pid}\n")
+        self._process.stdin.write(f"{server.pid}\n")
+        self._servers.append(server)
 
     def close(self) -> None:
+        """Everything that was watched has ended when this returns."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=30)
+        for server in self._servers:
+            server.wait(timeout=SECONDS_TO_DIE)
 
     def __enter__(self) -> "Guard":
         return self
@@ -74,11 +79,11 @@ def kill_all(processes: Iterable[psutil.Process]) -> None:
         except psutil.NoSuchProcess:
             continue
     deadline = time.monotonic() + SECONDS_TO_DIE
-    while any(map(_is_alive, doomed)) and time.monotonic() < deadline:
+    while any(map(is_alive, doomed)) and time.monotonic() < deadline:
         time.sleep(0.01)
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     """False for one that is dead but not yet waited for by its parent."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -61,12 +61,16 @@ class PostgresServer:
         """For SQLAlchemy."""
         return f"postgresql+psycopg://{self._location(database)}"
 
-    def connect(self, database: str = "postgres") -> "psycopg.Connection[tuple[object, ...]]":
-        return psycopg.connect(f"postgresql://{self._location(database)}", autocommit=True)
+    def connect(
+        self, database: str = "postgres", seconds: int = 10
+    ) -> "psycopg.Connection[tuple[object, ...]]":
+        """As its superuser; OperationalError when it does not answer in time."""
+        location = f"postgresql://{self._location(database)}"
+        return psycopg.connect(location, autocommit=True, connect_timeout=seconds)
 
     def create_database(self, name: str, template: str = "template0") -> str:
         """A new database, a copy of `template`, which must have no connections; returns its URL."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
             sql.Identifier(name), sql.Identifier(template)
         )
         with self.connect() as connection:

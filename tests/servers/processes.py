@@ -72,7 +72,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C ends the run, and the run ends its servers
             )
-        self.guard.watch(self.pid)
+        self.guard.watch(self._popen)
 
     def wait_for(self, is_ready: Callable[[], bool]) -> None:
         """Until `is_ready`, asked every 20 ms; raises ServerFailedError when it will not be."""
