@@ -1,12 +1,10 @@
 """Registers the base model, and gives the inference service its key and no other.
 
-    python register_model.py REGISTRY CA MODEL_DIRECTORY BASE_MODEL_ID CREDENTIALS TARGET
-
-CREDENTIALS is what the registry wrote at its first start; TARGET gets the inference service's part.
+Runs once, after the registry has started for the first time and written its credentials.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from lorikeet.admin import AdminClient
@@ -14,17 +12,32 @@ from lorikeet.rpc.tls import channel_credentials
 from lorikeet.state import write_private_json
 
 
-def register(
-    registry: str, ca: Path, model: Path, base_model: str, credentials: Path, target: Path
-) -> None:
+def register(options: argparse.Namespace) -> None:
     """May run again: a base model that is there is compared with the directory's."""
-    keys = json.loads(credentials.read_text())
-    with AdminClient(registry, keys["admin"], credentials=channel_credentials(ca)) as admin:
-        admin.register_base_model(base_model, model, source=base_model, revision="main")
-    write_private_json(target, {"inference": keys["inference"]})
-    print(f"base model {base_model} is registered")
+    keys = json.loads(options.credentials.read_text())
+    credentials = channel_credentials(options.tls_ca)
+    with AdminClient(options.registry, keys["admin"], credentials=credentials) as admin:
+        admin.register_base_model(
+            options.base_model, options.model, source=options.source, revision=options.revision
+        )
+    write_private_json(options.inference_credentials, {"inference": keys["inference"]})
+    print(f"base model {options.base_model} is registered")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--registry", required=True, help="host:port")
+    parser.add_argument("--tls-ca", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True, help="directory of the checkpoint")
+    parser.add_argument("--base-model", required=True, help="its id in the registry")
+    parser.add_argument("--source", required=True, help="the name adapters were trained against")
+    parser.add_argument("--revision", required=True, help="and the revision")
+    parser.add_argument("--credentials", type=Path, required=True, help="what the registry wrote")
+    parser.add_argument(
+        "--inference-credentials", type=Path, required=True, help="gets the inference key"
+    )
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
-    address, ca, model, base_model, credentials, target = sys.argv[1:]
-    register(address, Path(ca), Path(model), base_model, Path(credentials), Path(target))
+    register(parse())
