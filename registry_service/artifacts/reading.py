@@ -14,7 +14,7 @@ class ObjectReader:
     """The bytes [offset, size) of an object whose size is known.
 
     A broken connection is opened again where it broke, once without one more byte in between.
-    ObjectMissingError when the object is absent or shorter than `size`.
+    ObjectMissingError when there is no object of that size.
     """
 
     def __init__(self, store: ObjectStore, key: str, offset: int, size: int) -> None:
@@ -36,6 +36,8 @@ class ObjectReader:
             self.close()
             data = self._next(count)
         self.offset += len(data)
+        if self.offset == self._size and self._stream is not None and self._stream.read(1):
+            raise ObjectMissingError(self._key)  # longer than the object we were told of
         return data
 
     def close(self) -> None:

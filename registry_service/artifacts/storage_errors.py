@@ -16,7 +16,7 @@ def storage_unavailable(
 def artifact_corrupt(key: str) -> DataLossError:
     """A version's bytes are not where they must be. Only the file's name is for callers."""
     return DataLossError(
-        f"the stored file {key.rpartition('/')[2]} is missing or too short: "
+        f"the stored file {key.rpartition('/')[2]} is missing or has another size: "
         "the registry's operator can tell more with `lorikeet registry fsck`",
         reason="ARTIFACT_CORRUPT",
     )
