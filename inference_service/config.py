@@ -4,12 +4,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-import grpc
 from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference_service.engine.config import EngineConfig
-from lorikeet.rpc.tls import channel_credentials
+from lorikeet.rpc.tls import ClientTlsFiles
 
 
 class Settings(BaseSettings):
@@ -90,10 +89,10 @@ class Settings(BaseSettings):
     registry_wait_seconds: Annotated[float, Field(gt=0, description="at start")] = 30.0
     shutdown_grace_seconds: Annotated[float, Field(ge=0, description="for running streams")] = 10.0
 
-    def registry_channel_credentials(self) -> grpc.ChannelCredentials | None:
-        """How to reach the registry; None for plaintext. TlsFilesError names an unusable file."""
+    def registry_tls_files(self) -> ClientTlsFiles | None:
+        """How to reach the registry; None for plaintext."""
         files = (self.registry_tls_ca, self.registry_tls_cert, self.registry_tls_key)
-        return channel_credentials(*files) if self.registry_tls or any(files) else None
+        return ClientTlsFiles(*files) if self.registry_tls or any(files) else None
 
     def registry_api_key(self) -> str:
         """Empty where a client certificate says who this service is."""

@@ -43,8 +43,8 @@ class InferenceService:
     """Owns the engine, the store, the registry channel and the server."""
 
     def __init__(self, settings: Settings, make_engine: MakeEngine) -> None:
-        registry_credentials = settings.registry_channel_credentials()
-        if registry_credentials is None:
+        registry_tls = settings.registry_tls_files()
+        if registry_tls is None:
             _check_registry_address(settings)
         self._settings = settings
         tls = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
@@ -52,7 +52,7 @@ class InferenceService:
         self._registry = RegistryClient(
             settings.registry,
             settings.registry_api_key(),
-            credentials=registry_credentials,
+            tls=registry_tls,
             deadline=settings.registry_deadline_seconds,
         )
         self._store = AdapterStore(

@@ -9,9 +9,11 @@ import grpc
 from grpc import aio
 
 from inference_service.adapters.artifact import Artifact, Profile, ResolvedAdapter
+from inference_service.adapters.registry_channel import RegistryChannel
 from lorikeet.rpc.errors import LorikeetError, UnavailableError, from_rpc_error
 from lorikeet.rpc.names import BaseModelName, TenantName
-from protos import registry_pb2, registry_pb2_grpc
+from lorikeet.rpc.tls import ClientTlsFiles
+from protos import registry_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -25,38 +27,18 @@ _NO_ANSWER: Final = frozenset(
         grpc.StatusCode.INTERNAL,
     }
 )
-_OPTIONS: Final = [
-    ("grpc.keepalive_time_ms", 2_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
-    ("grpc.http2.ping_timeout_ms", 2_000),  # a minute by default, whatever keepalive_timeout says
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1_000),  # also how long a connection attempt may take
-    ("grpc.max_reconnect_backoff_ms", 1_000),
-]
 
 
 class RegistryClient:
-    """One channel, in plaintext unless there are `credentials`.
+    """In plaintext unless there is `tls`.
 
     Every method raises LorikeetError, UNAVAILABLE when there is no answer.
     """
 
     def __init__(
-        self,
-        address: str,
-        api_key: str,
-        *,
-        deadline: float,
-        credentials: grpc.ChannelCredentials | None = None,
+        self, address: str, api_key: str, *, deadline: float, tls: ClientTlsFiles | None = None
     ) -> None:
-        if credentials is None:
-            self._channel = aio.insecure_channel(address, options=_OPTIONS)
-        else:
-            self._channel = aio.secure_channel(address, credentials, options=_OPTIONS)
-        self._registry = registry_pb2_grpc.AdapterRegistryStub(self._channel)  # type: ignore[no-untyped-call]
-        self._artifacts = registry_pb2_grpc.ArtifactServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._access = registry_pb2_grpc.AccessServiceStub(self._channel)  # type: ignore[no-untyped-call]
+        self._channel = RegistryChannel(address, tls)
         # Without a key, the client certificate says who this service is.
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._deadline = deadline
@@ -68,7 +50,7 @@ class RegistryClient:
         """
         request = registry_pb2.IdentifyCallerRequest(api_key=token, subject=subject)
         with _translated(own_credential=not (token or subject)):
-            identity: registry_pb2.Identity = await self._access.IdentifyCaller(
+            identity: registry_pb2.Identity = await self._channel.stubs.access.IdentifyCaller(
                 request, timeout=self._deadline, metadata=self._metadata
             )
         return identity
@@ -77,7 +59,7 @@ class RegistryClient:
         """The base model's record; waits up to `wait` seconds for the registry to come up."""
         request = registry_pb2.GetBaseModelRequest(name=str(BaseModelName(base_model)))
         with _translated():
-            found: registry_pb2.BaseModel = await self._registry.GetBaseModel(
+            found: registry_pb2.BaseModel = await self._channel.stubs.registry.GetBaseModel(
                 request, timeout=wait, metadata=self._metadata, wait_for_ready=True
             )
         return found
@@ -93,8 +75,10 @@ class RegistryClient:
             base_model_revision=base_model_revision,
         )
         with _translated():
-            found: registry_pb2.ResolveAdapterResponse = await self._registry.ResolveAdapter(
-                request, timeout=self._deadline, metadata=self._metadata
+            found: registry_pb2.ResolveAdapterResponse = (
+                await self._channel.stubs.registry.ResolveAdapter(
+                    request, timeout=self._deadline, metadata=self._metadata
+                )
             )
         return ResolvedAdapter(
             tenant, Artifact.from_version(found.version), Profile.from_message(found.profile)
@@ -110,7 +94,7 @@ class RegistryClient:
             offset=offset,
             tenant=str(TenantName(tenant)),
         )
-        call = self._artifacts.ReadArtifact(request, metadata=self._metadata)
+        call = self._channel.stubs.artifacts.ReadArtifact(request, metadata=self._metadata)
         try:
             with _translated():
                 async for response in call:
@@ -119,7 +103,7 @@ class RegistryClient:
             call.cancel()
 
     async def close(self) -> None:
-        await self._channel.close(None)
+        await self._channel.close()
 
 
 @contextmanager

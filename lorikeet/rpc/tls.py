@@ -74,6 +74,22 @@ def channel_credentials(
     return grpc.ssl_channel_credentials(roots, *_key_pair(cert, key))
 
 
+@dataclass(frozen=True)
+class ClientTlsFiles:
+    """PEM files of a client that lives longer than its certificate; see `channel_credentials`."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        return channel_credentials(self.ca, self.cert, self.key)
+
+    def stamp(self) -> object:
+        """Differs once a file was written, replaced or removed."""
+        return _stamp([path for path in (self.ca, self.cert, self.key) if path])
+
+
 class _Reloader:
     """Reads the files again when one has changed; what cannot be used changes nothing.
 

@@ -12,7 +12,7 @@ from grpc import aio
 
 from inference_service.config import CredentialsError
 from inference_service.service import InferenceService
-from lorikeet.rpc.errors import UnauthenticatedError
+from lorikeet.rpc.errors import LorikeetError, UnauthenticatedError
 from lorikeet.rpc.tls import TlsFilesError, channel_credentials
 from protos import registry_pb2 as pb
 from registry_service.config import load_settings
@@ -121,12 +121,29 @@ async def test_what_the_registry_refuses_is_refused(secure: Secure) -> None:
         assert refused.value.reason == "CREDENTIAL_INVALID"
 
 
+async def test_a_new_certificate_for_the_registry_is_used_without_a_restart(
+    secure: Secure,
+) -> None:
+    alice = await secure.user("alice", ALICE)
+    secure.authority.client("inference", ["spiffe://example.org/stranger"])
+    with pytest.raises(LorikeetError):
+        await alice.generate(prompt="x")
+    secure.authority.client("inference", [INFERENCE]).cert.write_text("half a cert")
+    with pytest.raises(LorikeetError):
+        await alice.generate(prompt="x")
+    secure.authority.client("inference", [INFERENCE])
+    for _ in range(3):
+        assert (await alice.generate(prompt="x")).start.request_id
+
+
 async def test_half_of_the_settings_is_refused(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     pair = authority.server()
     nothing = settings_for(tmp_path, "localhost:1", credentials=None)
     with pytest.raises(CredentialsError, match="--credentials"):
         InferenceService(nothing, ScriptedEngine().attach)
+    (tmp_path / "registry").mkdir()
+    (tmp_path / "registry" / "credentials.json").write_text('{"inference": "key"}')
     for half in ({"tls_cert": pair.cert}, {"registry_tls_cert": pair.cert}):
         settings = settings_for(tmp_path, "localhost:1", **half)
         with pytest.raises(TlsFilesError, match="both"):
