@@ -1,7 +1,6 @@
 """AdapterRegistry: each RPC is one operation in one transaction."""
 
 # ruff: noqa: N802 - methods have the names of their RPCs
-from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -9,7 +8,6 @@ from google.protobuf.empty_pb2 import Empty
 from protos import registry_pb2 as pb
 from protos import registry_pb2_grpc
 from registry_service.calls import CallRunner
-from registry_service.feed import ChangeFeed
 from registry_service.operations import (
     adapter_lifecycle,
     adapters,
@@ -17,19 +15,18 @@ from registry_service.operations import (
     audit,
     base_models,
     policies,
-    resolution,
     version_lifecycle,
     versions,
 )
-from registry_service.requests import check_known
-from registry_service.watch import watch
+from registry_service.resolver import Resolver
+from registry_service.watch import Watchers
 
 
 class AdapterServicer(registry_pb2_grpc.AdapterRegistryServicer):
-    def __init__(self, runner: CallRunner, feed: ChangeFeed, heartbeat_seconds: float) -> None:
+    def __init__(self, runner: CallRunner, resolver: Resolver, watchers: Watchers) -> None:
         self._runner = runner
-        self._feed = feed
-        self._heartbeat_seconds = heartbeat_seconds
+        self._resolver = resolver
+        self._watchers = watchers
 
     async def CreateAdapter(self, request: pb.CreateAdapterRequest, context: Any) -> pb.Adapter:
         return await self._runner.write(context, adapters.create_adapter, request)
@@ -121,12 +118,7 @@ class AdapterServicer(registry_pb2_grpc.AdapterRegistryServicer):
     async def ResolveAdapter(
         self, request: pb.ResolveAdapterRequest, context: Any
     ) -> pb.ResolveAdapterResponse:
-        return await self._runner.read(context, resolution.resolve_adapter, request)
+        return await self._resolver.resolve(request, context)
 
-    async def WatchAdapters(
-        self, request: pb.WatchAdaptersRequest, context: Any
-    ) -> AsyncIterator[pb.WatchAdaptersResponse]:
-        check_known(request)
-        responses = watch(self._runner, self._feed, request, context, self._heartbeat_seconds)
-        async for response in responses:
-            yield response
+    async def WatchAdapters(self, request: pb.WatchAdaptersRequest, context: Any) -> None:
+        await self._watchers.serve(request, context)

@@ -25,3 +25,6 @@ class CallOrigin:
 
     def auth_context(self) -> dict[str, list[bytes]]:
         return self._auth
+
+    def time_remaining(self) -> None:
+        """The work has no deadline: it is to be finished even when the caller has gone."""

@@ -22,10 +22,10 @@ from lorikeet.rpc.errors import (
 )
 from registry_service.access import PUBLISH, Caller
 from registry_service.authentication import Authenticator
+from registry_service.caller_cache import CallerCache
 from registry_service.config import Settings
 from registry_service.credentials import Credential
 from registry_service.failed_attempts import FailedAttempts
-from registry_service.feed import ChangeFeed
 from registry_service.pages import PageTokens
 from registry_service.repository import journal, principals
 from registry_service.repository.database import Database
@@ -101,7 +101,7 @@ class CallRunner:
         database: Database,
         pages: PageTokens,
         settings: Settings,
-        feed: ChangeFeed,
+        callers: CallerCache,
         authenticator: Authenticator,
     ) -> None:
         self.authenticator = authenticator
@@ -109,7 +109,7 @@ class CallRunner:
         self._database = database
         self._pages = pages
         self._settings = settings
-        self._feed = feed
+        self._callers = callers
 
     async def read(
         self, context: Any, operation: Operation[Request, Response], request: Request
@@ -122,35 +122,76 @@ class CallRunner:
     ) -> Response:
         """Runs an operation whose writes are committed together, or not at all."""
         current_call().is_write = True
-        response = await self._run(self._database.write, context, operation, request)
-        self._feed.notify()
-        return response
+        return await self._run(self._database.write, context, operation, request)
+
+    async def answer(
+        self,
+        context: Any,
+        operation: str,
+        request: Request,
+        decide: Callable[[Caller, Request], Awaitable[Response]],
+    ) -> Response:
+        """Runs `decide` for a caller who may be known from memory; records refusals too."""
+        origin = self._begin(context)
+        return await self._recorded(
+            origin, operation, self._decide(context, origin, request, decide)
+        )
 
     async def _run(
         self,
-        transact: Callable[[Callable[[Session], Response]], Awaitable[Response]],
+        transact: Callable[[Callable[[Session], Response], float | None], Awaitable[Response]],
         context: Any,
         operation: Operation[Request, Response],
         request: Request,
     ) -> Response:
-        origin = journal.Origin(journal.NOBODY, request_id_of(context), context.peer())
-        record = current_call()
-        record.request_id = origin.request_id
-        try:
+        origin, record = self._begin(context), current_call()
+
+        async def run() -> Response:
             credential = await self.authenticator.credential_of(context)
-            return await transact(
-                partial(self._operate, record, credential, origin, operation, request)
-            )
+            function = partial(self._operate, record, credential, origin, operation, request)
+            return await transact(function, context.time_remaining())
+
+        return await self._recorded(origin, operation.__name__, run())
+
+    @staticmethod
+    def _begin(context: Any) -> journal.Origin:
+        origin = journal.Origin(journal.NOBODY, request_id_of(context), context.peer())
+        current_call().request_id = origin.request_id
+        return origin
+
+    async def _recorded(
+        self, origin: journal.Origin, operation: str, work: Awaitable[Response]
+    ) -> Response:
+        try:
+            return await work
         except UnauthenticatedError as error:
-            await self._note_attempt(_Refused(origin, error), operation.__name__)
+            await self._note_attempt(_Refused(origin, error), operation)
             raise
         except _Refused as refused:
             if isinstance(refused.error, UnauthenticatedError):
-                await self._note_attempt(refused, operation.__name__)
+                await self._note_attempt(refused, operation)
             else:
                 # The refused transaction is rolled back, so the denial needs one of its own.
-                await self._database.write(partial(refused.record, operation=operation.__name__))
+                await self._database.write(partial(refused.record, operation=operation))
             raise refused.error from None
+
+    async def _decide(
+        self,
+        context: Any,
+        origin: journal.Origin,
+        request: Request,
+        decide: Callable[[Caller, Request], Awaitable[Response]],
+    ) -> Response:
+        credential = await self.authenticator.credential_of(context)
+        caller = self._callers.cached(credential) or await self._callers.get(credential)
+        record = current_call()
+        record.principal, record.tenant = str(caller.name), caller.tenant
+        try:
+            check_known(request)
+            return await decide(caller, request)
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            refused_origin = replace(origin, principal=str(caller.name))
+            raise _Refused(refused_origin, error, caller.subject) from error
 
     def _operate(
         self,

@@ -30,6 +30,7 @@ from registry_service.models import (
     UploadRow,
     VersionRow,
 )
+from registry_service.repository.journal import Change
 from registry_service.repository.tenants import Usage
 
 LATEST = "latest"
@@ -214,7 +215,7 @@ def upload_message(row: UploadRow, committed_bytes: dict[str, int]) -> pb.Upload
     )
 
 
-def change_message(row: ChangeRow) -> pb.WatchAdaptersResponse:
+def change_message(row: ChangeRow | Change) -> pb.WatchAdaptersResponse:
     change = pb.AdapterChange(resource=row.resource, kind=row.kind, time=timestamp(row.time))
     return pb.WatchAdaptersResponse(revision=row.revision, change=change)
 

@@ -26,6 +26,7 @@ from registry_service.bootstrap import (
     starting,
     upgrade_database,
 )
+from registry_service.caller_cache import CallerCache
 from registry_service.calls import CallRunner
 from registry_service.config import Settings
 from registry_service.feed import ChangeFeed
@@ -33,11 +34,14 @@ from registry_service.metrics import RegistryMetrics
 from registry_service.pages import PageTokens
 from registry_service.publisher import Publisher
 from registry_service.repository import server_secrets
+from registry_service.resolver import Resolver
 from registry_service.stores import open_store
 from registry_service.sweeper import Sweeper
+from registry_service.tail import Tail
 from registry_service.tokens import token_verifier
 from registry_service.upload_gate import UploadGate
 from registry_service.usage_sampler import UsageSampler
+from registry_service.watch import Watchers
 
 _STOP_SECONDS = 1.0
 _SERVICES = ("AdapterRegistry", "ArtifactService", "AccessService")
@@ -71,16 +75,16 @@ class RegistryService:
         )
         self._gate = UploadGate()
         self._feed = ChangeFeed()
-        self._sweeper = Sweeper(self._database, self._keeper, settings, self._feed)
+        self._tail = Tail(self._database, self._feed)
+        self._sweeper = Sweeper(self._database, self._keeper, settings)
         self._sampler = UsageSampler(self._database, self._metrics.tenants)
         self._background: list[asyncio.Task[None]] = []
 
     async def start(self) -> str:
         """Prepares the database, serves, and returns the address with the real port."""
         secret = self._prepare()
-        pages = PageTokens(secret)
-        runner = CallRunner(self._database, pages, self._settings, self._feed, self._authenticator)
-        self._add_servicers(runner, self._feed)
+        self._add_servicers(self._runner(secret), self._feed)
+        await self._tail.start()
         names = [pb.DESCRIPTOR.services_by_name[name].full_name for name in _SERVICES]
         if self._settings.metrics_listen is not None:
             self._metrics_server = self._serve_metrics(self._settings.metrics_listen)
@@ -101,6 +105,7 @@ class RegistryService:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
         await self._gate.settle(_STOP_SECONDS)
+        await self._tail.stop()
         self._keeper.close()
         self._store.close()
         self._database.close()
@@ -144,10 +149,20 @@ class RegistryService:
                 create_first_principals(session, credentials, allowed=allowed)
                 return server_secrets.get_or_create(session, "page_tokens")
 
+    def _runner(self, secret: bytes) -> CallRunner:
+        feed = self._feed
+        callers = CallerCache(self._database, feed.is_current)
+        feed.tell(callers.changed, callers.clear)
+        self._database.on_commit(feed.committed)
+        pages = PageTokens(secret)
+        return CallRunner(self._database, pages, self._settings, callers, self._authenticator)
+
     def _add_servicers(self, runner: CallRunner, feed: ChangeFeed) -> None:
         server = self._server.server
-        adapters = AdapterServicer(runner, feed, self._settings.heartbeat_seconds)
         settings = self._settings
+        resolver = Resolver(runner, self._database, feed)
+        watchers = Watchers(runner, feed, settings.heartbeat_seconds)
+        adapters = AdapterServicer(runner, resolver, watchers)
         publisher = Publisher(runner, self._keeper, settings.max_artifact_bytes)
         artifacts = ArtifactServicer(
             runner, self._keeper, publisher, self._gate, settings.download_url_seconds

@@ -11,7 +11,6 @@ from lorikeet.rpc.errors import LorikeetError
 from registry_service.artifact_keeper import ArtifactKeeper
 from registry_service.collector import Collector
 from registry_service.config import Settings
-from registry_service.feed import ChangeFeed
 from registry_service.repository import idempotency, purges
 from registry_service.repository.database import Database
 
@@ -25,11 +24,8 @@ _REQUEST_ID_LIFE = timedelta(hours=24)
 class Sweeper:
     """A background task; `run` ends only by cancellation."""
 
-    def __init__(
-        self, database: Database, keeper: ArtifactKeeper, settings: Settings, feed: ChangeFeed
-    ) -> None:
+    def __init__(self, database: Database, keeper: ArtifactKeeper, settings: Settings) -> None:
         self._database = database
-        self._feed = feed
         self._retention = timedelta(days=settings.purge_days)
         grace = timedelta(hours=settings.garbage_grace_hours)
         self._collector = Collector(database, keeper, grace)
@@ -72,7 +68,7 @@ class Sweeper:
         """A few adapters per transaction, until there is nothing left to purge."""
         before = datetime.now(UTC) - self._retention
         while await self._database.write(lambda session: purge(session, before, _PURGED)):
-            self._feed.notify()
+            continue
 
     async def _forget_request_ids(self) -> None:
         before = datetime.now(UTC) - _REQUEST_ID_LIFE

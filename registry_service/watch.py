@@ -1,53 +1,93 @@
-"""WatchAdapters: the change table as a stream that can be left and taken up again."""
+"""WatchAdapters: the change feed as a stream that can be left and taken up again."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+from lorikeet.rpc.errors import ResourceExhaustedError
 from protos import registry_pb2 as pb
+from registry_service.access import Caller
 from registry_service.calls import CallRunner
 from registry_service.feed import ChangeFeed
 from registry_service.messages import change_message, timestamp
-from registry_service.operations.changes import read_changes
+from registry_service.operations.changes import check_may_watch, read_changes
 
-# Changes that another process commits to the same database ring no bell here.
-_POLL_SECONDS = 1.0
+# However quiet it is, who watches is checked again: tokens expire.
+_CHECK_SECONDS = 3.0
+_MAX_WRITE_SECONDS = 10.0
 
 
-async def watch(
-    runner: CallRunner,
-    feed: ChangeFeed,
-    request: pb.WatchAdaptersRequest,
-    context: Any,
-    heartbeat_seconds: float,
-) -> AsyncIterator[pb.WatchAdaptersResponse]:
-    """Changes after `from_revision`, then live; a heartbeat says that there was nothing to tell.
+class Watchers:
+    """Serves any number of watchers from what the process's feed keeps.
 
-    The first heartbeat comes as soon as the watcher has caught up. The key is checked at every
-    read, so a deleted key ends the stream.
+    Nothing is queued for a watcher: it has a position in the feed, and one that has fallen behind
+    what the feed keeps reads the table until it has caught up.
     """
-    position, heartbeat_due = request.from_revision, 0.0
-    while True:
-        bell = feed.listen()
-        batch = await runner.read(
-            context, read_changes, pb.WatchAdaptersRequest(from_revision=position)
-        )
+
+    def __init__(
+        self,
+        runner: CallRunner,
+        feed: ChangeFeed,
+        heartbeat_seconds: float,
+        max_write_seconds: float = _MAX_WRITE_SECONDS,
+    ) -> None:
+        self._runner = runner
+        self._feed = feed
+        self._heartbeat_seconds = heartbeat_seconds
+        self._max_write_seconds = max_write_seconds
+
+    async def serve(self, request: pb.WatchAdaptersRequest, context: Any) -> None:
+        """Changes after `from_revision`, then live; a heartbeat when there was nothing to tell.
+
+        The first heartbeat comes as soon as the watcher has caught up. Whether it may watch is
+        checked before anything is told.
+        """
+        era, heartbeat_due = self._feed.era, 0.0
+        position = await self._from_table(request, context)
+        while True:
+            bell = self._feed.listen()
+            await self._runner.answer(context, "watch_adapters", request, _may_watch)
+            responses = self._feed.after(position) if era == self._feed.era else None
+            if responses is None:
+                era, behind = self._feed.era, pb.WatchAdaptersRequest(from_revision=position)
+                position = await self._from_table(behind, context)
+                continue
+            for response in responses:
+                await self._write(context, response)
+                position = response.revision
+            if time.monotonic() >= heartbeat_due:
+                heartbeat_due = time.monotonic() + self._heartbeat_seconds
+                await self._write(context, _heartbeat(position))
+            await _ring(bell, min(_CHECK_SECONDS, heartbeat_due - time.monotonic()))
+
+    async def _from_table(self, request: pb.WatchAdaptersRequest, context: Any) -> int:
+        """Tells what the table has next; returns the position after it."""
+        batch = await self._runner.read(context, read_changes, request)
         for row in batch.changes:
-            yield change_message(row)
-        position = batch.revision
-        if batch.changes:
-            continue
-        if time.monotonic() >= heartbeat_due:
-            heartbeat_due = time.monotonic() + heartbeat_seconds
-            yield _heartbeat(position)
-        await _ring(bell)
+            await self._write(context, change_message(row))
+        return batch.revision
+
+    async def _write(self, context: Any, response: pb.WatchAdaptersResponse) -> None:
+        try:
+            async with asyncio.timeout(self._max_write_seconds):
+                await context.write(response)
+        except TimeoutError as error:
+            raise ResourceExhaustedError(
+                f"the watcher took nothing for {self._max_write_seconds:g} s: watch again from "
+                "the last revision it has read",
+                reason="WATCHER_TOO_SLOW",
+            ) from error
 
 
-async def _ring(bell: asyncio.Event) -> None:
+async def _may_watch(caller: Caller, _: pb.WatchAdaptersRequest) -> None:
+    check_may_watch(caller)
+
+
+async def _ring(bell: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(bell.wait(), _POLL_SECONDS)
+        async with asyncio.timeout(max(seconds, 0)):
+            await bell.wait()
     except TimeoutError:
         return
 

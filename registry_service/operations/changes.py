@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lorikeet.rpc.errors import OutOfRangeError, permission_denied
 from protos import registry_pb2 as pb
-from registry_service.access import ACT_AS, EVERY_TENANT, Grant
+from registry_service.access import ACT_AS, EVERY_TENANT, Caller, Grant
 from registry_service.calls import Call
 from registry_service.models import ChangeRow
 from registry_service.repository import journal
@@ -22,10 +22,15 @@ class ChangeBatch:
     revision: int
 
 
-def read_changes(call: Call, request: pb.WatchAdaptersRequest) -> ChangeBatch:
-    """The next changes after `from_revision`; a feed names every tenant's resources."""
-    if not call.caller.is_admin and Grant(ACT_AS, EVERY_TENANT) not in call.caller.grants:
+def check_may_watch(caller: Caller) -> None:
+    """A feed names every tenant's resources."""
+    if not caller.is_admin and Grant(ACT_AS, EVERY_TENANT) not in caller.grants:
         raise permission_denied("adapters.watch", "*")
+
+
+def read_changes(call: Call, request: pb.WatchAdaptersRequest) -> ChangeBatch:
+    """The next changes after `from_revision`."""
+    check_may_watch(call.caller)
     if request.from_revision < 0:
         raise invalid("from_revision", "must not be negative")
     current = journal.current_revision(call.session)

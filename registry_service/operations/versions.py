@@ -37,22 +37,30 @@ def existing_version(call: Call, name: VersionName, *, or_deleted: bool = False)
     """A version of an adapter that the caller was found to be allowed to see."""
     row = versions.get(call.session, name)
     if row is None or (row.delete_time is not None and not or_deleted):
-        gone = "does not exist" if row is None else "is deleted"
-        raise NotFoundError(
-            f"{name} {gone}: list the adapter's versions to see what there is",
-            reason="VERSION_NOT_FOUND",
-            metadata={"resource": str(name)},
-        )
+        raise version_absent(name, row)
     return row
+
+
+def version_absent(name: VersionName, row: VersionRow | None) -> NotFoundError:
+    gone = "does not exist" if row is None else "is deleted"
+    return NotFoundError(
+        f"{name} {gone}: list the adapter's versions to see what there is",
+        reason="VERSION_NOT_FOUND",
+        metadata={"resource": str(name)},
+    )
 
 
 def existing_alias(call: Call, name: AliasName) -> AliasRow:
     """An alias of an adapter that the caller was found to be allowed to see."""
     row = versions.get_alias(call.session, AdapterName(name.tenant, name.adapter), name.alias)
     if row is None:
-        raise NotFoundError(
-            f"{name} does not exist: get the adapter to see its aliases",
-            reason="ALIAS_NOT_FOUND",
-            metadata={"resource": str(name)},
-        )
+        raise alias_absent(name)
     return row
+
+
+def alias_absent(name: AliasName) -> NotFoundError:
+    return NotFoundError(
+        f"{name} does not exist: get the adapter to see its aliases",
+        reason="ALIAS_NOT_FOUND",
+        metadata={"resource": str(name)},
+    )

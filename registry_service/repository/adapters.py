@@ -63,6 +63,11 @@ def list_after(
     return session.scalars(query.limit(limit)).all()
 
 
+def is_listed(session: Session, row: AdapterRow, tenant: str) -> bool:
+    """Whether the allow-list names this tenant."""
+    return session.get(AllowedTenantRow, (row.tenant_id, row.id, tenant)) is not None
+
+
 def allowed_tenants(session: Session, row: AdapterRow) -> frozenset[str]:
     """The allow-list; "*" alone stands for every tenant there is."""
     if row.is_shared:

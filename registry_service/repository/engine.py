@@ -73,7 +73,7 @@ def cutter(connection: Connection) -> Callable[[], None]:
 
 
 def _sqlite_engine(url: URL, limits: DatabaseLimits) -> Engine:
-    engine = create_engine(url, pool_size=limits.num_readers + limits.num_writers)
+    engine = create_engine(url, pool_size=limits.num_readers + limits.num_writers + 1)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -99,7 +99,7 @@ def _begin_sqlite(connection: Connection) -> None:
 def _postgresql_engine(url: URL, limits: DatabaseLimits) -> Engine:
     engine = create_engine(
         url,
-        pool_size=limits.num_readers + limits.num_writers,
+        pool_size=limits.num_readers + limits.num_writers + 1,
         max_overflow=0,
         pool_timeout=limits.connect_seconds,
         isolation_level="READ COMMITTED",

@@ -25,6 +25,24 @@ class Origin:
 
 
 SYSTEM = Origin("system")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry of the feed."""
+
+    revision: int
+    resource: str
+    kind: str
+    time: datetime
+
+
+def recorded(session: Session) -> list[Change]:
+    """The changes that this session has recorded; they happen when it commits."""
+    changes: list[Change] = session.info.setdefault("changes", [])
+    return changes
+
+
 NOBODY = "unauthenticated"
 
 
@@ -49,6 +67,7 @@ def record_change(
         .returning(CounterRow.value)
     ).scalar_one()
     session.add(ChangeRow(revision=taken, resource=resource, kind=action, time=now))
+    recorded(session).append(Change(taken, resource, action, now))
     if session.get_bind().dialect.name == POSTGRESQL:
         # Delivered at commit, to the processes that listen; only a hint: they read the table.
         session.execute(select(func.pg_notify(CHANNEL, str(taken))))

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Engine
@@ -15,6 +15,7 @@ from tenacity.wait import wait_random_exponential
 
 from lorikeet.rpc.errors import AbortedError, UnavailableError
 from registry_service.repository.engine import cutter
+from registry_service.repository.journal import Change, recorded
 
 T = TypeVar("T")
 
@@ -32,15 +33,19 @@ class CommitLostError(Exception):
 
 
 class Transaction(Generic[T]):
-    """Runs `function` over a session; one that `writes` commits unless it raises. Used once."""
+    """Runs `function` over a session; commits if there is someone to tell of it. Used once."""
 
     def __init__(
-        self, engine: Engine, function: Callable[[Session], T], seconds: float, *, writes: bool
+        self,
+        engine: Engine,
+        function: Callable[[Session], T],
+        seconds: float,
+        committed: Callable[[Sequence[Change]], None] | None = None,
     ) -> None:
         self._engine = engine
         self._function = function
         self._seconds = seconds
-        self._writes = writes
+        self._committed = committed
         self._guard = threading.Lock()
         self._cut: Callable[[], None] | None = None
         self._is_overdue = False
@@ -80,9 +85,10 @@ class Transaction(Generic[T]):
             self._attach(cutter(session.connection()))
             try:
                 result = self._function(session)
-                if self._writes:
+                if self._committed is not None:
                     session.flush()
                     _commit(session)
+                    self._committed(recorded(session))
                 return result
             finally:
                 self._attach(None)
