@@ -13,6 +13,7 @@ from lorikeet.rpc.names import IDENTIFIER
 from registry_service.config import Settings
 from registry_service.credentials import Credential, jwt_credential
 from registry_service.key_set import FileKeySet, IssuerKey, KeySet, UrlKeySet
+from registry_service.verified_tokens import VerifiedToken, VerifiedTokens
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class TokenVerifier:
     def __init__(self, rules: TokenRules, keys: KeySet) -> None:
         self._rules = rules
         self._keys = keys
+        self._verified = VerifiedTokens()
 
     async def verify(self, token: str) -> Credential:
         """The subject of a valid token; UNAUTHENTICATED otherwise, and the cause in the log."""
@@ -61,6 +63,9 @@ class TokenVerifier:
     async def _verify(self, token: str) -> Credential:
         if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
             raise ValueError(f"it has {len(token)} characters, or not only ASCII ones")
+        known = self._verified.get(token)
+        if known is not None and await self._keys.find(known.key_id) == known.key:
+            return known.credential
         header = jwt.get_unverified_header(token)
         algorithm, key_id = str(header.get("alg")), header.get("kid")
         if algorithm not in self._rules.algorithms or "crit" in header:
@@ -68,7 +73,11 @@ class TokenVerifier:
         key = await self._keys.find(key_id)
         if key is None:
             raise ValueError("its key id is not the issuer's")
-        return self._credential(self._decoded(token, algorithm, key))
+        claims = self._decoded(token, algorithm, key)
+        credential = self._credential(claims)
+        expire_time = float(claims["exp"]) + _LEEWAY_SECONDS
+        self._verified.add(token, VerifiedToken(credential, key_id, key, expire_time))
+        return credential
 
     def _decoded(self, token: str, algorithm: str, key: IssuerKey) -> dict[str, Any]:
         """The claims, once the signature and every time and name in them was checked."""

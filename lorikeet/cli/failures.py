@@ -19,7 +19,7 @@ from lorikeet.rpc.errors import (
 from lorikeet.rpc.tls import TlsFilesError
 
 _ADVICE: dict[type[LorikeetError], str] = {
-    UnauthenticatedError: "check --api-key or LORIKEET_API_KEY",
+    UnauthenticatedError: "check --api-key or LORIKEET_API_KEY, or --tls-cert",
     PermissionDeniedError: "check the name, or ask its owner for `lorikeet adapters grant`",
     UnavailableError: "is the service running? `lorikeet serve` starts one",
     ResourceExhaustedError: "try again later, or give the service more memory",

@@ -30,10 +30,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lorikeet.rpc.probe", description=__doc__)
     parser.add_argument("address", help="host:port")
     parser.add_argument("--tls-ca", type=Path, help="PEM authorities; turns TLS on")
+    parser.add_argument("--tls-cert", type=Path, help="PEM certificate to show; turns TLS on")
+    parser.add_argument("--tls-key", type=Path, help="its PEM key")
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
+    files = (arguments.tls_ca, arguments.tls_cert, arguments.tls_key)
     try:
-        credentials = channel_credentials(arguments.tls_ca) if arguments.tls_ca else None
+        credentials = channel_credentials(*files) if any(files) else None
     except TlsFilesError as error:
         print(error, file=sys.stderr)
         return 2

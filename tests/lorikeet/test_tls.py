@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 from lorikeet import AdminClient, AsyncAdminClient, Client, errors, tls_credentials
 from lorikeet.cli import app
 from lorikeet.connection import Connection, InsecureTargetError
+from lorikeet.rpc import probe
 from tests.certificates import Authority
 from tests.registry.process import Process
 
@@ -118,6 +120,17 @@ async def test_the_sdk_speaks_tls_sync_and_async(secure: Secure) -> None:
         pytest.raises(errors.UnavailableError),
     ):
         stranger.identify_caller()  # the public authorities do not know this one
+
+
+def test_the_health_probe_shows_a_certificate(
+    secure: Secure, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = secure.authority.client("probe")
+    given = ["probe", secure.address, "--tls-ca", str(secure.authority.cert)]
+    for more, status in (([], 1), (["--tls-cert", str(pair.cert), "--tls-key", str(pair.key)], 0)):
+        monkeypatch.setattr(sys, "argv", [*given, *more])
+        assert probe.main() == status
+    assert capsys.readouterr().out.splitlines()[-1] == "SERVING"
 
 
 def test_no_key_leaves_the_machine_in_plaintext() -> None:
