@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,27 +23,32 @@ from tests.registry.support import (
 )
 from tests.servers.postgresql import PostgresServer
 
-_URL = "LORIKEET_REGISTRY_DATABASE_URL"
+_PREFIX = "LORIKEET_REGISTRY_"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 
 
 @dataclass
 class RegistryServer:
-    """Started, stopped and started again on the same data; `restart` empties what it remembers."""
+    """Started, stopped and started again on the same data; `restart` empties what it remembers.
+
+    `settings` are handed over in the environment: a command line can be read by others.
+    """
 
     directory: Path
-    database_url: str
+    settings: Mapping[str, str]
     service: Service = field(init=False)
     process: ServiceProcess | None = None
 
     def start(self) -> None:
         arguments = ["--listen", "127.0.0.1:0", "--data-dir", str(self.directory / "data")]
-        os.environ[_URL] = self.database_url  # a command line can be read by others
+        names = {f"{_PREFIX}{name.upper()}": value for name, value in self.settings.items()}
+        os.environ.update(names)
         try:
             self.process = ServiceProcess("registry_service", arguments, self.directory)
         finally:
-            del os.environ[_URL]
+            for name in names:
+                del os.environ[name]
         address = self.process.wait_until_ready(_START_SECONDS)
         keys = json.loads((self.directory / "data" / "credentials.json").read_text())
         self.service = Service(address, keys["inference"])
@@ -70,7 +75,7 @@ def running_registry(
     """A registry with `num_adapters` adapters, each shared with another tenant."""
     name = f"registry_{num_adapters}"
     directory.mkdir()
-    server = RegistryServer(directory, postgres.create_database(name))
+    server = RegistryServer(directory, {"database_url": postgres.create_database(name)})
     try:
         server.start()
         yield server
