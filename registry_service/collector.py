@@ -4,6 +4,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from prometheus_client import Counter
 from sqlalchemy.orm import Session
 
 from registry_service.artifact_keeper import ArtifactKeeper
@@ -22,10 +23,13 @@ _CLAIM = timedelta(minutes=15)
 class Collector:
     """Objects without a purpose: blobs, pieces of uploads that are gone, strays."""
 
-    def __init__(self, database: Database, keeper: ArtifactKeeper, grace: timedelta) -> None:
+    def __init__(
+        self, database: Database, keeper: ArtifactKeeper, grace: timedelta, collected: Counter
+    ) -> None:
         self._database = database
         self._keeper = keeper
         self._grace = grace
+        self._collected = collected
 
     async def remove_expired_uploads(self) -> None:
         """Each upload's rows first, in one transaction, then its objects."""
@@ -34,6 +38,7 @@ class Collector:
             for upload in names:
                 keys = await self._database.write(partial(_forget_expired, upload=upload, now=now))
                 await self._keeper.delete(keys)
+                self._collected.labels("upload").inc()
 
     async def remove_blobs(self) -> None:
         """Blobs that no version has needed for the length of the grace."""
@@ -53,7 +58,9 @@ class Collector:
             old = [entry.key for entry in entries if entry.modified < before]
             if old:
                 known = await self._database.read(partial(uploads.known_keys, keys=old))
-                await self._keeper.delete([key for key in old if key not in known])
+                strays = [key for key in old if key not in known]
+                await self._keeper.delete(strays)
+                self._collected.labels("stray chunk").inc(len(strays))
 
     async def _remove_blob(self, path: str, before: datetime, claimed_before: datetime) -> bool:
         claimed = datetime.now(UTC)
@@ -72,6 +79,7 @@ class Collector:
         if datetime.now(UTC) - claimed < _CLAIM / 2:
             await self._keeper.delete(keys)
             await self._database.write(partial(blobs.forget, storage_path=path, claimed=claimed))
+            self._collected.labels("blob").inc()
             logger.info("removed %s, which no version needs", path)
         return True
 

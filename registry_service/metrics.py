@@ -4,11 +4,15 @@ import importlib.metadata
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import Connection, ExceptionContext
+
+from registry_service.feed import ChangeFeed
+from registry_service.repository.journal import Change
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BEGAN = "metrics_began"
@@ -97,21 +101,31 @@ class FeedMetrics:
     """How far this process has read the change feed, and how its cache of resolutions does."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.revision = Gauge(
+        self._revision = Gauge(
             "lorikeet_feed_revision", "Last change this process has read.", registry=registry
         )
-        self.delay = Histogram(
+        self._delay = Histogram(
             "lorikeet_feed_delay_seconds",
-            "From a change's commit until this process has read it.",
+            "From when a change was made until this process knew it; its own it knows at once.",
             buckets=_SECONDS,
             registry=registry,
         )
-        self.resolutions = Counter(
+        resolutions = Counter(
             "lorikeet_resolutions",
             "ResolveAdapter calls answered from this process's cache (hit) or the database (miss).",
             ("cache",),
             registry=registry,
         )
+        self.hits = resolutions.labels("hit")
+        self.misses = resolutions.labels("miss")
+
+    def watch(self, feed: ChangeFeed) -> None:
+        """Follows `feed` from now on."""
+        self._revision.set_function(lambda: feed.position)
+        feed.tell(self._changed, lambda: None)
+
+    def _changed(self, change: Change) -> None:
+        self._delay.observe(max(0.0, (datetime.now(UTC) - change.time).total_seconds()))
 
 
 class TenantMetrics:

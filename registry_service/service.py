@@ -76,7 +76,8 @@ class RegistryService:
         self._gate = UploadGate()
         self._feed = ChangeFeed()
         self._tail = Tail(self._database, self._feed)
-        self._sweeper = Sweeper(self._database, self._keeper, settings)
+        self._metrics.feed.watch(self._feed)
+        self._sweeper = Sweeper(self._database, self._keeper, settings, self._metrics.collected)
         self._sampler = UsageSampler(self._database, self._metrics.tenants)
         self._background: list[asyncio.Task[None]] = []
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from prometheus_client import Counter
 from sqlalchemy.orm import Session
 
 from lorikeet.rpc.errors import LorikeetError
@@ -24,11 +25,17 @@ _REQUEST_ID_LIFE = timedelta(hours=24)
 class Sweeper:
     """A background task; `run` ends only by cancellation."""
 
-    def __init__(self, database: Database, keeper: ArtifactKeeper, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        keeper: ArtifactKeeper,
+        settings: Settings,
+        collected: Counter,
+    ) -> None:
         self._database = database
         self._retention = timedelta(days=settings.purge_days)
         grace = timedelta(hours=settings.garbage_grace_hours)
-        self._collector = Collector(database, keeper, grace)
+        self._collector = Collector(database, keeper, grace, collected)
 
     async def run(self) -> None:
         while True:

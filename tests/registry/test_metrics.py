@@ -67,6 +67,7 @@ async def test_calls_are_counted_by_method_and_end(world: World) -> None:
     assert value(samples, "lorikeet_database_connections_in_use") == 0
     await world.registry.service.sample_usage()
     samples |= scrape(world.registry)
+    assert value(samples, "lorikeet_tenant_bytes", tenant="acme") > 1000
     assert ("lorikeet_uploads_open", frozenset()) in samples
     stored = "lorikeet_object_store_seconds_count"
     assert value(samples, stored, operation="put", outcome="ok") >= 2
