@@ -9,6 +9,7 @@ from registry_service.access import Caller, check_may_speak_for
 from registry_service.calls import CallRunner
 from registry_service.feed import ChangeFeed
 from registry_service.feed_cache import FeedCache, Loaded
+from registry_service.metrics import FeedMetrics
 from registry_service.operations.resolution import (
     Asked,
     Chosen,
@@ -27,10 +28,13 @@ _MAX_SECONDS = 60.0
 class Resolver:
     """Facts by tenant and selector; a hit is answered without leaving the event loop."""
 
-    def __init__(self, runner: CallRunner, database: Database, feed: ChangeFeed) -> None:
+    def __init__(
+        self, runner: CallRunner, database: Database, feed: ChangeFeed, metrics: FeedMetrics
+    ) -> None:
         self._runner = runner
         self._database = database
         self._feed = feed
+        self._metrics = metrics
         self._facts: FeedCache[Asked, Facts] = FeedCache(_MAX_ENTRIES, feed.is_current)
         feed.tell(self.changed, self._facts.clear)
 
@@ -53,6 +57,7 @@ class Resolver:
         asked = parse_asked(request)
         check_may_speak_for(caller, asked.tenant.tenant, str(asked.adapter))
         facts = self._facts.cached(asked)
+        (self._metrics.hits if facts else self._metrics.misses).inc()
         if facts is None:
             load = partial(self._load, asked)
             facts = await self._facts.get(asked, str(asked.adapter), load)

@@ -161,7 +161,7 @@ class RegistryService:
     def _add_servicers(self, runner: CallRunner, feed: ChangeFeed) -> None:
         server = self._server.server
         settings = self._settings
-        resolver = Resolver(runner, self._database, feed)
+        resolver = Resolver(runner, self._database, feed, self._metrics.feed)
         watchers = Watchers(runner, feed, settings.heartbeat_seconds)
         adapters = AdapterServicer(runner, resolver, watchers)
         publisher = Publisher(runner, self._keeper, settings.max_artifact_bytes)

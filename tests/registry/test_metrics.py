@@ -75,6 +75,18 @@ async def test_calls_are_counted_by_method_and_end(world: World) -> None:
     assert not any(number for (name, _), number in samples.items() if name.endswith("in_flight"))
 
 
+async def test_resolutions_come_from_memory_and_the_feed_is_followed(world: World) -> None:
+    adapter = await make_registered(world.publisher, "acme", "bot")
+    await publish(world.publisher, adapter, make_adapter().files())
+    request = pb.ResolveAdapterRequest(tenant="tenants/acme", name=adapter)
+    answers = [await world.acme("ResolveAdapter", request) for _ in range(4)]
+    samples = scrape(world.registry)
+    assert value(samples, "lorikeet_resolutions_total", cache="miss") == 1
+    assert value(samples, "lorikeet_resolutions_total", cache="hit") == 3
+    assert value(samples, "lorikeet_feed_revision") == answers[-1].revision
+    assert value(samples, "lorikeet_feed_delay_seconds_count") >= answers[-1].revision
+
+
 async def test_a_stream_is_in_flight_until_it_ends(world: World) -> None:
     watching = world.inference.stream("WatchAdapters", pb.WatchAdaptersRequest())
     await anext(watching)
