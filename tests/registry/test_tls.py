@@ -88,6 +88,30 @@ async def test_clients_without_a_certificate_of_the_authority_stay_out(
         await service.stop()
 
 
+async def test_the_authorities_of_clients_are_read_again_too(
+    tmp_path: Path, authority: Authority
+) -> None:
+    successor = Authority(tmp_path, "successor")
+    accepted = tmp_path / "accepted.pem"
+    accepted.write_bytes(authority.cert.read_bytes())
+    service = make(tmp_path, authority.server(), "--tls-client-ca", str(accepted))
+    address = await service.start()
+    key = admin_key(tmp_path)
+    try:
+        old, new = authority.client("old"), successor.client("new")
+        for authorities, expected in (
+            ([authority], ("admin", "UNAVAILABLE")),
+            ([authority, successor], ("admin", "admin")),
+            ([successor], ("UNAVAILABLE", "admin")),
+        ):
+            accepted.write_bytes(b"".join(each.cert.read_bytes() for each in authorities))
+            for pair, outcome in zip((old, new), expected, strict=True):
+                credentials = channel_credentials(authority.cert, pair.cert, pair.key)
+                assert outcome in await caller_at(address, credentials, key)
+    finally:
+        await service.stop()
+
+
 async def test_a_new_certificate_is_served_without_a_restart(
     tmp_path: Path, authority: Authority
 ) -> None:
