@@ -65,7 +65,9 @@ class RegistryService:
         self._lock = lock_data_directory(settings.data_dir)
         self._database = open_database(settings)
         self._metrics.database.watch(self._database.engine)
-        self._store = ObservedStore(open_store(settings), self._metrics.object_store)
+        self._store = ObservedStore(
+            open_store(settings, exclusive=True), self._metrics.object_store
+        )
         self._keeper = ArtifactKeeper(
             self._store,
             settings.data_dir / "scratch",

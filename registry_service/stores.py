@@ -8,18 +8,24 @@ from registry_service.bootstrap import StartError
 from registry_service.config import Settings
 
 
-def open_store(settings: Settings) -> ObjectStore:
-    """Blocks while it tries the bucket; StartError says what is wrong with it."""
+def open_store(settings: Settings, *, exclusive: bool = False) -> ObjectStore:
+    """Blocks while it tries the bucket; StartError says what is wrong with it.
+
+    `exclusive`: this process holds the lock of the data directory, and may tidy up there.
+    """
     if settings.s3_bucket is None:
-        return LocalObjectStore(settings.data_dir / "objects")
+        store = LocalObjectStore(settings.data_dir / "objects")
+        if exclusive:
+            store.remove_unfinished()
+        return store
     options = s3_options(settings, settings.s3_bucket)
     if settings.max_artifact_bytes > MAX_OBJECT_BYTES:
         raise StartError(f"with S3, --max-artifact-bytes may be {MAX_OBJECT_BYTES} at most")
     if options.ca_bundle is not None and not options.ca_bundle.is_file():
         raise StartError(f"--s3-ca-bundle {options.ca_bundle} is not a file of certificates")
     try:
-        store = S3ObjectStore(options)
-        store.check()
+        bucket = S3ObjectStore(options)
+        bucket.check()
     except (*S3_ERRORS, ValueError) as error:
         advice = start_advice(error, options.bucket, options.endpoint)
         raise StartError(advice) from error

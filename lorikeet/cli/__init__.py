@@ -12,6 +12,7 @@ from lorikeet.cli import (
     generation,
     keys,
     principals,
+    registry,
     runtime,
     serve,
     tenants,
@@ -30,6 +31,7 @@ app.add_typer(adapters.app, name="adapters")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.add_typer(principals.app, name="principals")
+app.add_typer(registry.app, name="registry")
 app.command()(principals.whoami)
 app.command()(audit.audit)
 app.command()(serve.serve)

@@ -30,7 +30,10 @@ class LocalObjectStore:
         # One process owns the root: nothing else prunes a directory that is about to be used.
         self._directories = threading.Lock()
         root.mkdir(parents=True, exist_ok=True)
-        for stale in root.glob(f"{_STAGED}*"):
+
+    def remove_unfinished(self) -> None:
+        """Removes what a process that was killed was writing; no other may be writing now."""
+        for stale in self._root.glob(f"{_STAGED}*"):
             shutil.rmtree(stale, ignore_errors=True)
 
     def put_file(self, key: str, source: Path) -> None:

@@ -65,5 +65,5 @@ def test_what_a_crash_left_half_written_goes_at_the_next_start(tmp_path: Path) -
     left = tmp_path / "objects" / "put-abc"
     left.mkdir(parents=True)
     (left / "file").write_text("half")
-    LocalObjectStore(tmp_path / "objects")
+    LocalObjectStore(tmp_path / "objects").remove_unfinished()
     assert not left.exists()
