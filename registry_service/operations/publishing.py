@@ -15,6 +15,7 @@ from registry_service.calls import Call
 from registry_service.messages import LATEST
 from registry_service.models import AdapterRow, BaseModelRow, VersionRow
 from registry_service.operations.adapter_fields import checked_labels, checked_profile
+from registry_service.operations.changed import difference
 from registry_service.operations.quotas import check_quota
 from registry_service.repository import adapters, blobs, versions
 from registry_service.requests import invalid
@@ -72,12 +73,20 @@ def make_version(
         raise storage_unavailable("the bytes were removed while the version was made")
     call.session.add(row)
     call.session.flush()
-    for alias in {LATEST, *aliases}:
+    moved = sorted({LATEST, *aliases})
+    before = {alias: _pointed_at(call, name, alias) for alias in moved}
+    for alias in moved:
         versions.point_alias(call.session, name, alias, row.number)
     adapters.touch(call.session, adapter)
     version_name = VersionName(name.tenant, name.adapter, str(row.number))
-    call.record("versions.create", version_name, digest=row.digest, aliases=aliases)
+    after = {"aliases": dict.fromkeys(moved, row.number), "digest": row.digest, "rank": row.rank}
+    call.record("versions.create", version_name, **difference({"aliases": before}, after))
     return row
+
+
+def _pointed_at(call: Call, adapter: AdapterName, alias: str) -> int | None:
+    row = versions.get_alias(call.session, adapter, alias)
+    return row.version if row else None
 
 
 def _new_version(

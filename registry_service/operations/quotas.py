@@ -47,30 +47,30 @@ def check_quota(
     row = tenants.lock(call.session, tenant)
     if row is None:
         raise call.absent("adapters.publish", str(TenantName(tenant)))
-    quota = Quota.of(row, call.settings)
+    quota, owner = Quota.of(row, call.settings), str(TenantName(tenant))
     if more_adapters:
         used = tenants.count_adapters(call.session, tenant)
-        _check(tenant, "max_adapters", quota.max_adapters, used, more_adapters)
+        check_limit(owner, "max_adapters", quota.max_adapters, used, more_adapters)
     if version_of is not None:
         used = versions.count_kept(call.session, version_of)
-        _check(str(version_of), "max_versions", quota.max_versions, used, 1)
+        check_limit(str(version_of), "max_versions", quota.max_versions, used, 1)
     if more_bytes:
         used = tenants.count_bytes(call.session, tenant)
-        _check(tenant, "max_bytes", quota.max_bytes, used, more_bytes)
-    _check(tenant, "max_rank", quota.max_rank, 0, rank)
+        check_limit(owner, "max_bytes", quota.max_bytes, used, more_bytes)
+    check_limit(owner, "max_rank", quota.max_rank, 0, rank)
 
 
 def _own(limit: int | None, default: int) -> int:
     return default if limit is None else limit
 
 
-def _check(subject: str, quota: str, limit: int, used: int, more: int) -> None:
+def check_limit(subject: str, quota: str, limit: int, used: int, more: int) -> None:
+    """RESOURCE_EXHAUSTED QUOTA_EXCEEDED, which names the quota, unless `more` fit into it."""
     if used + more <= limit:
         return
-    subject = subject if "/" in subject else str(TenantName(subject))
     description = f"{quota} is {limit}, {used} used, {more} more asked for"
     raise ResourceExhaustedError(
-        f"{subject} would pass its quota: {description}; purge what is not needed, or have an "
+        f"{subject} would pass its quota: {description}; give up what is not needed, or have an "
         "administrator raise it",
         reason="QUOTA_EXCEEDED",
         metadata={"quota": quota, "limit": str(limit), "used": str(used), "requested": str(more)},

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from lorikeet.rpc.errors import FailedPreconditionError, OutOfRangeError, ResourceExhaustedError
-from lorikeet.rpc.names import AdapterName, UploadName
+from lorikeet.rpc.names import AdapterName, TenantName, UploadName
 from protos import registry_pb2 as pb
 from registry_service.artifacts.file_names import check_files
 from registry_service.calls import Call
 from registry_service.models import UploadChunkRow, UploadRow
 from registry_service.operations.adapters import locked
-from registry_service.operations.quotas import check_quota
+from registry_service.operations.quotas import check_limit, check_quota
 from registry_service.repository import uploads
 from registry_service.repository.idempotency import once
 from registry_service.requests import allow_only
@@ -83,12 +83,8 @@ def _new_row(call: Call, name: AdapterName, request: pb.StartUploadRequest) -> U
 
 def _check_open_uploads(call: Call, tenant: str) -> None:
     limit = call.settings.max_open_uploads
-    if uploads.count_open(call.session, tenant, datetime.now(UTC)) >= limit:
-        raise ResourceExhaustedError(
-            f"tenants/{tenant} has {limit} unfinished uploads: commit or abort some",
-            reason="QUOTA_EXCEEDED",
-            metadata={"quota": "max_open_uploads", "limit": str(limit)},
-        )
+    used = uploads.count_open(call.session, tenant, datetime.now(UTC))
+    check_limit(str(TenantName(tenant)), "max_open_uploads", limit, used, 1)
 
 
 def existing_upload(call: Call, name: UploadName) -> UploadRow:

@@ -32,7 +32,7 @@ def delete_adapter_version(
             reason="VERSION_IN_USE",
             metadata={"aliases": ",".join(pointing)},
         )
-    before = _described(row)
+    before = _described(call, row)
     row.delete_time = datetime.now(UTC)
     return _finish(call, adapter_row, row, before, "versions.delete")
 
@@ -44,7 +44,7 @@ def undelete_adapter_version(
     name = VersionName.parse(request.name)
     adapter_row = _locked_adapter(call, name)
     row = _deleted(call, name)
-    before = _described(row)
+    before = _described(call, row)
     row.delete_time = None
     return _finish(call, adapter_row, row, before, "versions.undelete")
 
@@ -54,7 +54,7 @@ def purge_adapter_version(call: Call, request: pb.PurgeAdapterVersionRequest) ->
     name = VersionName.parse(request.name)
     adapter_row = _locked_adapter(call, name)
     row = _deleted(call, name)
-    before = _described(row)
+    before = _described(call, row)
     row.purge_time = datetime.now(UTC)
     return _finish(call, adapter_row, row, before, "versions.purge")
 
@@ -84,7 +84,7 @@ def _finish(
     _refresh_latest(call, adapter)
     adapters.touch(call.session, adapter_row)
     name = VersionName(adapter.tenant, adapter.adapter, str(row.number))
-    call.record(action, name, **difference(before, _described(row)))
+    call.record(action, name, **difference(before, _described(call, row)))
     return version_message(row, call.retention)
 
 
@@ -99,5 +99,9 @@ def _refresh_latest(call: Call, adapter: AdapterName) -> None:
         call.session.flush()
 
 
-def _described(row: VersionRow) -> dict[str, Any]:
-    return {"state": pb.VersionState.Name(version_state(row)).removeprefix("VERSION_STATE_")}
+def _described(call: Call, row: VersionRow) -> dict[str, Any]:
+    latest = versions.get_alias(call.session, AdapterName(row.tenant_id, row.adapter_id), LATEST)
+    return {
+        "state": pb.VersionState.Name(version_state(row)).removeprefix("VERSION_STATE_"),
+        "latest": latest and latest.version,
+    }

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from protos import registry_pb2 as pb
 from registry_service.access import split_api_key
+from registry_service.config import Settings
 from registry_service.models import AuditRow
+from registry_service.repository import journal
 from registry_service.repository.audit import begins_with
 from registry_service.repository.engine import make_engine
 from tests.registry.conftest import World
@@ -33,11 +36,19 @@ BOT = "tenants/acme/adapters/bot"
 
 
 @pytest.fixture
-def connection(world: World) -> Iterator[Connection]:
-    engine = make_engine(f"sqlite:///{world.registry.data_dir}/registry.db")
+def connection(world: World, settings: Settings) -> Iterator[Connection]:
+    """To the database of a registry that runs."""
+    engine = make_engine(settings.resolved_database_url)
     with engine.connect() as connection:
         yield connection
     engine.dispose()
+
+
+@pytest.fixture
+def sqlite(connection: Connection) -> Connection:
+    if connection.dialect.name != "sqlite":
+        pytest.skip("tests/integration/test_postgres_schema.py asks PostgreSQL the same")
+    return connection
 
 
 @pytest.fixture
@@ -154,10 +165,9 @@ async def test_auditors_see_their_scope_and_nothing_else(lived: World) -> None:
 async def test_no_secret_is_ever_stored(lived: World, connection: Connection) -> None:
     secret = await make_key(lived.admin, "acme", "fresh", [])
     keys = [secret, *lived.registry.credentials.values()]
-    tables = connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")
     stored = "".join(
         str(row)
-        for (table,) in tables.all()
+        for table in inspect(connection).get_table_names()
         for row in connection.exec_driver_sql(f'SELECT * FROM "{table}"').all()
     )
     assert "apiKeys.create" in stored
@@ -167,7 +177,7 @@ async def test_no_secret_is_ever_stored(lived: World, connection: Connection) ->
         assert secret not in stored
 
 
-async def test_events_are_only_ever_added(lived: World, connection: Connection) -> None:
+async def test_events_are_only_ever_added(lived: World, sqlite: Connection) -> None:
     row = "1, '2026-01-01', 'p', 'a', 'r', 'ok', '{}', '', '', '{}', '{}'"
     for statement in (
         "UPDATE audit_events SET outcome = 'ok'",
@@ -175,8 +185,8 @@ async def test_events_are_only_ever_added(lived: World, connection: Connection) 
         f"INSERT OR REPLACE INTO audit_events VALUES ({row})",
     ):
         with pytest.raises(IntegrityError, match="only ever added"):
-            connection.execute(text(statement))
-        connection.rollback()
+            sqlite.execute(text(statement))
+        sqlite.rollback()
 
 
 @pytest.mark.parametrize(
@@ -192,28 +202,26 @@ async def test_events_are_only_ever_added(lived: World, connection: Connection) 
     ],
 )
 async def test_the_database_refuses_what_cannot_be(
-    lived: World, connection: Connection, statement: str
+    lived: World, sqlite: Connection, statement: str
 ) -> None:
     with pytest.raises(IntegrityError, match="CHECK failed"):
-        connection.execute(text(statement))
-    connection.rollback()
+        sqlite.execute(text(statement))
+    sqlite.rollback()
 
 
 async def test_a_trail_of_many_events_is_searched_by_index(
-    lived: World, connection: Connection
+    lived: World, sqlite: Connection
 ) -> None:
     many = (
         "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
         " INSERT INTO audit_events (time, principal, action, resource, outcome, detail)"
         " SELECT '2026-01-01', 'p' || i % 100, 'a', 'tenants/t' || i % 1000, 'ok', '{}' FROM n"
     )
-    connection.execute(text(many))
-    connection.commit()
+    sqlite.execute(text(many))
+    sqlite.commit()
     condition = begins_with(AuditRow.resource, "tenants/acme/")
     query = str(condition.compile(compile_kwargs={"literal_binds": True}))
-    plan = connection.exec_driver_sql(
-        f"EXPLAIN QUERY PLAN SELECT * FROM audit_events WHERE {query}"
-    )
+    plan = sqlite.exec_driver_sql(f"EXPLAIN QUERY PLAN SELECT * FROM audit_events WHERE {query}")
     assert "ix_audit_events_resource_id" in str(plan.all())
     began = time.monotonic()
     for wanted in ({"resource_prefix": BOT}, {"action": "adapters.update"}, {"request_id": "x"}):
@@ -234,13 +242,10 @@ async def test_a_prefix_is_a_range(
     world: World, connection: Connection, prefix: str, inside: list[str], outside: list[str]
 ) -> None:
     condition = begins_with(AuditRow.resource, prefix)
-    for number, resource in enumerate([*inside, *outside]):
-        connection.execute(
-            text(
-                "INSERT INTO audit_events (time, principal, action, resource, outcome, detail)"
-                " VALUES ('2026-01-01', 'test', :action, :resource, 'ok', '{}')"
-            ),
-            {"action": str(number), "resource": resource},
-        )
-    query = AuditRow.__table__.select().where(condition, AuditRow.principal == "test")
-    assert [row.resource for row in connection.execute(query)] == inside
+    with Session(connection) as session:
+        for resource in [*inside, *outside]:
+            journal.record_denial(session, journal.Origin("test"), "a", resource)
+        session.flush()
+        query = select(AuditRow.resource).where(condition, AuditRow.principal == "test")
+        found = session.scalars(query.order_by(AuditRow.id)).all()
+    assert found == inside

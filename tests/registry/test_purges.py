@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from lorikeet.rpc.errors import LorikeetError
 from protos import registry_pb2 as pb
+from registry_service.config import Settings
 from registry_service.repository import purges
 from registry_service.repository.engine import make_engine
 from tests.registry.conftest import World
@@ -59,8 +60,8 @@ def seconds_between(first: Timestamp, second: Timestamp) -> float:
 
 
 @pytest.fixture
-def session(world: World) -> Iterator[Session]:
-    engine = make_engine(f"sqlite:///{world.registry.data_dir}/registry.db")
+def session(world: World, settings: Settings) -> Iterator[Session]:
+    engine = make_engine(settings.resolved_database_url)
     with Session(engine) as session, session.begin():
         yield session
     engine.dispose()

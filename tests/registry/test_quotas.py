@@ -93,6 +93,27 @@ async def test_a_committed_upload_answers_although_the_quota_is_used_up(world: W
     assert {version.version for version in versions} == {1}
 
 
+async def test_equal_bytes_count_once(world: World) -> None:
+    files = make_adapter().files()
+    size = sum(map(len, files.values()))
+    for adapter in ("one", "two"):
+        await publish(
+            world.publisher, await make_registered(world.publisher, "acme", adapter), files
+        )
+    used = await usage(world)
+    assert (used.bytes, used.versions, used.open_uploads) == (size, 2, 0)
+
+
+async def test_unfinished_uploads_are_a_quota_too(world: World) -> None:
+    name = await make_registered(world.publisher, "acme", "bot")
+    request = pb.StartUploadRequest(adapter=name, files=declared(make_adapter().files()))
+    started = await outcomes([world.publisher("StartUpload", request) for _ in range(70)])
+    assert started == (64, {"QUOTA_EXCEEDED"})
+    error = await failure(world.publisher, "StartUpload", request)
+    assert error.quota_violations[0].subject == ACME
+    assert error.metadata["quota"] == "max_open_uploads"
+
+
 async def test_the_rank_is_the_tenants(world: World) -> None:
     await set_quota(world, max_rank=2)
     name = await make_registered(world.publisher, "acme", "bot")
