@@ -3,7 +3,16 @@
 import grpc
 
 from lorikeet.connection import Connection
-from lorikeet.operations import access, audit, catalog, policy, tenants, upload, versions
+from lorikeet.operations import (
+    access,
+    audit,
+    catalog,
+    download,
+    policy,
+    tenants,
+    upload,
+    versions,
+)
 from lorikeet.transport import AsyncTransport, SyncTransport, async_method, sync_method
 
 
@@ -55,6 +64,8 @@ class AdminClient(SyncTransport):
     undelete_adapter = sync_method(catalog.undelete_adapter)
     purge_adapter = sync_method(catalog.purge_adapter)
     push = sync_method(upload.push)
+    import_adapter = sync_method(download.import_adapter)
+    download = sync_method(download.download)
     get_version = sync_method(versions.get_version)
     list_versions = sync_method(versions.list_versions)
     delete_version = sync_method(versions.delete_version)
@@ -115,6 +126,8 @@ class AsyncAdminClient(AsyncTransport):
     undelete_adapter = async_method(catalog.undelete_adapter)
     purge_adapter = async_method(catalog.purge_adapter)
     push = async_method(upload.push)
+    import_adapter = async_method(download.import_adapter)
+    download = async_method(download.download)
     get_version = async_method(versions.get_version)
     list_versions = async_method(versions.list_versions)
     delete_version = async_method(versions.delete_version)

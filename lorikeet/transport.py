@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import grpc
 
 from lorikeet.connection import Connection
-from lorikeet.operations.call import Call, Operation, Pause
+from lorikeet.operations.call import Call, Drain, Operation, Pause
 from lorikeet.rpc.errors import from_rpc_error
 
 Parameters = ParamSpec("Parameters")
@@ -53,9 +53,17 @@ class SyncTransport:
             result: Result = finished.value
             return result
 
-    def _perform(self, step: Call[Any] | Pause) -> Any:
+    def _perform(self, step: Call[Any] | Drain[Any] | Pause) -> Any:
         if isinstance(step, Pause):
             return time.sleep(step.seconds)
+        if isinstance(step, Drain):
+            stream = self._connection.stream(self._channel, step.call)
+            try:
+                for response in stream:
+                    step.take(response)
+            finally:
+                stream.cancel()
+            return None
         return self._connection.invoke(self._channel, step)
 
 
@@ -99,9 +107,17 @@ class AsyncTransport:
             result: Result = finished.value
             return result
 
-    async def _perform(self, step: Call[Any] | Pause) -> Any:
+    async def _perform(self, step: Call[Any] | Drain[Any] | Pause) -> Any:
         if isinstance(step, Pause):
             return await asyncio.sleep(step.seconds)
+        if isinstance(step, Drain):
+            stream = self._connection.stream(self._channel, step.call)
+            try:
+                async for response in stream:
+                    step.take(response)
+            finally:
+                stream.cancel()
+            return None
         return await self._connection.invoke(self._channel, step)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lorikeet.admin import AdminClient
-from lorikeet.cli import aliases, policies, versions
+from lorikeet.cli import aliases, artifacts, policies, versions
 from lorikeet.cli.failures import CommandError
 from lorikeet.cli.output import (
     EtagOption,
@@ -33,6 +33,8 @@ app = typer.Typer(no_args_is_help=True, help="Adapters, their versions and allow
 app.add_typer(versions.app, name="versions")
 app.add_typer(aliases.app, name="alias")
 app.add_typer(policies.app, name="policy")
+app.command("import")(artifacts.import_)
+app.command()(artifacts.download)
 app.command()(policies.grant)
 app.command()(policies.revoke)
 
@@ -48,9 +50,16 @@ def push(
     alias: Annotated[
         list[str] | None, typer.Option(help="Aliases to point at the new version.")
     ] = None,
+    profile: Annotated[
+        Path | None, typer.Option(help="JSON file of the version's own profile.")
+    ] = None,
+    label: Annotated[list[str] | None, typer.Option(help="A label, key=value.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Uploads a PEFT directory as the next version of an adapter, which is created if absent."""
+    """Uploads a PEFT directory as the next version of an adapter, which is created if absent.
+
+    For example: lorikeet adapters push out/ acme/math --alias candidate --label run=17
+    """
     settings = Settings.of(context)
     name = settings.adapter(adapter)
     with settings.admin() as admin, byte_progress() as progress:
@@ -60,6 +69,8 @@ def push(
             directory,
             name,
             aliases=alias or (),
+            profile=read_profile(profile),
+            labels=artifacts.labels_of(label or []),
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
     if as_json:

@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 Response = TypeVar("Response", bound=Message)
 Result = TypeVar("Result")
 
-Operation = Generator["Call[Any] | Pause", Any, Result]
+Operation = Generator["Call[Any] | Drain[Any] | Pause", Any, Result]
 
 DEFAULT_TIMEOUT = 30.0
 _PAGE_SIZE = 500
@@ -46,6 +46,14 @@ class StreamCall(Generic[Response]):
     request: Message
     response_type: type[Response]
     timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Drain(Generic[Response]):
+    """A streamed answer, each message of which is given to `take` as it comes."""
+
+    call: StreamCall[Response]
+    take: Callable[[Response], None]
 
 
 @dataclass(frozen=True)

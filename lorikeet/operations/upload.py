@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,8 @@ ProgressCallback = Callable[[int, int], None]
 _SERVICE = "lorikeet.registry.v1.ArtifactService"
 _CHUNK_BYTES = 512 * 1024
 _COMMIT_TIMEOUT = 300.0  # validation reads every tensor
-_MAX_FAILURES = 6  # in a row, without one more byte stored
-_FIRST_PAUSE = 0.25
+MAX_FAILURES = 6  # in a row, without one more byte stored
+FIRST_PAUSE = 0.25
 # What an adapter is. Whatever else lies beside it (optimizer states, a tokenizer, notes) would
 # only give the same weights another digest, and the registry takes no other files.
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -56,19 +56,22 @@ def push(
     adapter: str,
     *,
     aliases: Iterable[str] = (),
+    profile: pb.AdapterProfile | None = None,
+    labels: Mapping[str, str] | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> Operation[pb.AdapterVersion]:
     """Uploads a PEFT directory as the next version of an adapter (`tenant/adapter`).
 
     The version exists only once everything is stored and validated; `aliases` point at it from
-    that moment. InvalidArgumentError carries a violation per refused file, tensor or field.
+    that moment. Without a `profile` it takes the adapter's. InvalidArgumentError carries a
+    violation per refused file, tensor or field.
     """
     source = PeftDirectory.read(directory)
     request = pb.StartUploadRequest(adapter=adapter_name(adapter), files=source.files)
     upload = yield from unary(f"{_SERVICE}/StartUpload", request, pb.Upload)
     try:
         yield from _write(source, upload, on_progress)
-        return (yield from _commit(upload.name, aliases))
+        return (yield from _commit(upload.name, aliases, profile, labels))
     except LorikeetError as error:
         if not isinstance(error, UnavailableError):  # then there is nobody to tell
             with contextlib.suppress(LorikeetError):
@@ -81,8 +84,13 @@ def get_upload(name: str) -> Operation[pb.Upload]:
     return unary(f"{_SERVICE}/GetUpload", pb.GetUploadRequest(name=name), pb.Upload)
 
 
-def _commit(name: str, aliases: Iterable[str]) -> Operation[pb.AdapterVersion]:
-    request = pb.CommitUploadRequest(name=name, aliases=aliases)
+def _commit(
+    name: str,
+    aliases: Iterable[str],
+    profile: pb.AdapterProfile | None,
+    labels: Mapping[str, str] | None,
+) -> Operation[pb.AdapterVersion]:
+    request = pb.CommitUploadRequest(name=name, aliases=aliases, profile=profile, labels=labels)
     return unary(f"{_SERVICE}/CommitUpload", request, pb.AdapterVersion, _COMMIT_TIMEOUT)
 
 
@@ -102,9 +110,9 @@ def _write(
             upload = yield from send(_write_call(source, upload, on_progress))
         except UnavailableError:
             failures += 1
-            if failures > _MAX_FAILURES:
+            if failures > MAX_FAILURES:
                 raise
-            yield Pause(_FIRST_PAUSE * 2**failures)
+            yield Pause(FIRST_PAUSE * 2**failures)
         if _stored_bytes(upload) > stored:
             failures, stored = min(failures, 1), _stored_bytes(upload)
 

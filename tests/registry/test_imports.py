@@ -1,6 +1,7 @@
 """Imports: from objects that are there already; nobody else's, nothing unsafe, validated bytes."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import grpc
 import pytest
@@ -35,8 +36,9 @@ def place(world: World, files: Mapping[str, bytes], prefix: str = "acme/math/v1"
             store.put_bytes(f"imports/{prefix}/{name}", data)
 
 
-def request(**changes: object) -> pb.ImportArtifactRequest:
-    return pb.ImportArtifactRequest(**{"adapter": ADAPTER, "prefix": "math/v1", **changes})
+def request(**changes: Any) -> pb.ImportArtifactRequest:
+    values: dict[str, Any] = {"adapter": ADAPTER, "prefix": "math/v1", **changes}
+    return pb.ImportArtifactRequest(**values)
 
 
 async def test_what_is_imported_is_kept_whatever_becomes_of_the_source(
