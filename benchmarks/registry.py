@@ -37,6 +37,7 @@ _CLIENTS = (1, 8, 32)
 _FEW = 100
 _ONCE_CLIENTS = 8
 _WARM_CLIENTS = 32
+_WARM_SECONDS = 20.0  # an answer is remembered for a minute
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Throughput:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds; `rate` in requests per second, 0 where it is a closed loop."""
+    """Milliseconds; `rate` in requests per second. Without `clients` the loop was open."""
 
     what: str
     adapters: int
+    clients: int
     rate: float
     p50: float
     p99: float
@@ -108,9 +110,11 @@ def main(
         note("open loop")
         latency = [_half_saturation(bench, load, plan, rate)]
         note("first questions after a start")
-        latency += _first_questions(bench, load, plan)
+        first_questions = list(_first_questions(bench, load, plan))
         note("few and many adapters")
-        latency += _few_and_many(bench, load, plan, rate)
+        # What is not remembered takes longer: both sides must keep up without any memory.
+        rate = min(rate, *(row.rate for row in first_questions)) / 2
+        latency += [*first_questions, *_few_and_many(bench, load, plan, rate)]
     report = Report(_machine(), bench.mlflow_version, throughput, latency, _ratios(latency, plan))
     if as_json:
         print(json.dumps(asdict(report)))
@@ -157,7 +161,7 @@ def _throughput(bench: Bench, load: LoadGenerator, plan: Plan, clients: int) -> 
 
 def _half_saturation(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) -> Latency:
     runs = [load.opened(bench.few.service, _FEW, rate, plan.seconds) for _ in range(plan.rounds)]
-    return _latency("open loop at half of saturation", _FEW, rate, runs)
+    return _latency("half of saturation", _FEW, 0, runs)
 
 
 def _first_questions(bench: Bench, load: LoadGenerator, plan: Plan) -> Iterator[Latency]:
@@ -171,31 +175,37 @@ def _first_questions(bench: Bench, load: LoadGenerator, plan: Plan) -> Iterator[
             chosen = random.sample(range(1, count), min(count - 1, plan.first))
             runs[count].append(load.once(server.service, chosen, _ONCE_CLIENTS))
     for count, delays in runs.items():
-        yield _latency("first question after a start", count, 0, delays)
+        yield _latency("first question after a start", count, _ONCE_CLIENTS, delays)
 
 
 def _few_and_many(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) -> Iterator[Latency]:
-    """Uniformly random names, before and after each name was asked for once."""
+    """Names at random out of all, soon after a start and later; and always the same few."""
     sides = [(bench.few, _FEW), (bench.many, plan.many)]
-    for state in ("as after a start", "each name asked for before"):
+
+    def turns(what: str, *, afresh: bool = False, only_few: bool = False) -> Iterator[Latency]:
         runs: dict[int, list[Delays]] = {count: [] for _, count in sides}
         for _ in range(plan.rounds):
             for server, count in sides:
-                if state == "as after a start":
+                if afresh:
                     server.restart()
-                runs[count].append(load.opened(server.service, count, rate / 2, plan.seconds))
+                names = _FEW if only_few else count
+                runs[count].append(load.opened(server.service, names, rate, plan.seconds))
         for count, delays in runs.items():
-            yield _latency(f"open loop, random names, {state}", count, rate / 2, delays)
-        if state == "as after a start":
-            for server, count in sides:
-                load.once(server.service, range(count), _WARM_CLIENTS)
+            yield _latency(what, count, 0, delays)
+
+    yield from turns("any name, after a start", afresh=True)
+    for server, count in sides:
+        load.closed(server.service, count, _WARM_CLIENTS, _WARM_SECONDS)
+    yield from turns("any name, after some load")
+    yield from turns("the same 100 names", only_few=True)
 
 
-def _latency(what: str, adapters: int, rate: float, runs: list[Delays]) -> Latency:
+def _latency(what: str, adapters: int, clients: int, runs: list[Delays]) -> Latency:
     return Latency(
         what,
         adapters,
-        rate,
+        clients,
+        statistics.median(run.rate for run in runs),
         statistics.median(run.median for run in runs),
         statistics.median(run.percentile(0.99) for run in runs),
     )
@@ -229,10 +239,12 @@ def _print(report: Report) -> None:
         cells = (f"{line.ours:.0f}", f"{line.mlflow:.0f}", f"{line.ratio:.1f}")
         table.add_row(str(line.clients), *cells)
     console.print(table)
-    table = Table("", "adapters", "rate/s", "p50 ms", "p99 ms", title="ResolveAdapter by alias")
+    headings = ("asked for", "adapters", "loop", "rate/s", "p50 ms", "p99 ms")
+    table = Table(*headings, title="ResolveAdapter by alias")
     for row in report.latency:
-        rate = f"{row.rate:.0f}" if row.rate else f"{_ONCE_CLIENTS} clients"
-        table.add_row(row.what, f"{row.adapters:,}", rate, f"{row.p50:.2f}", f"{row.p99:.2f}")
+        loop = f"{row.clients} clients" if row.clients else "open"
+        figures = (f"{row.rate:.0f}", f"{row.p50:.2f}", f"{row.p99:.2f}")
+        table.add_row(row.what, f"{row.adapters:,}", loop, *figures)
     console.print(table)
     table = Table("many adapters to few", "ratio")
     for what, ratio in report.many_to_few.items():

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 
 from lorikeet.rpc.digests import manifest_digest
-from lorikeet.rpc.errors import LorikeetError
+from lorikeet.rpc.errors import LorikeetError, UnavailableError
 from protos import registry_pb2 as pb
 from tests.registry.history.checker import Record
 from tests.registry.history.draws import Draws
@@ -113,7 +113,11 @@ class _Writer:
         if upload is None:
             return
         publisher = self._clients.publisher
-        await publisher("WriteArtifact", iter(list(chunks(upload.name, files, 1 << 20))))
+        try:
+            await publisher("WriteArtifact", iter(list(chunks(upload.name, files, 1 << 20))))
+        except UnavailableError as error:
+            self._history.outcomes[_ending("WriteArtifact", error)] += 1
+            return
         aliases = [commit.alias] if commit.alias else []
         request = pb.CommitUploadRequest(name=upload.name, aliases=aliases)
         version = await self._call(target, commit, "CommitUpload", request)
