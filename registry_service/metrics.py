@@ -49,6 +49,8 @@ class DatabaseMetrics:
         event.listen(engine, "checkin", lambda *_: self._in_use.dec())
 
     def _end(self, writing: Engine, end: str, connection: Connection) -> None:
+        if connection.invalidated:
+            return  # the connection was lost, and with it what was noted there
         began = connection.info.pop(_BEGAN, None)
         if began is not None:
             kind = "write" if connection.engine is writing else "read"
