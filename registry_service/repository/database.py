@@ -66,7 +66,7 @@ class Database:
         self._committed = committed
 
     def close(self) -> None:
-        """Waits for running transactions, which cannot hang, and closes every connection."""
+        """Waits for running transactions, cuts those that hang, and closes every connection."""
         self._reads.close()
         self._writes.close()
         self._follows.close()

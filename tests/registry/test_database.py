@@ -19,6 +19,8 @@ from registry_service.repository.engine import DatabaseLimits, DatabaseUrlError,
 from registry_service.service import RegistryService
 from registry_service.worker_pool import QueueFullError, WorkerPool
 
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
@@ -77,10 +79,9 @@ async def test_reads_cannot_write_and_writes_can(database: Database) -> None:
 
 
 async def test_a_query_that_hangs_is_cut(database: Database) -> None:
-    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
     began = time.monotonic()
     with pytest.raises(UnavailableError) as failed:
-        await database.read(lambda session: session.scalar(text(endless)))
+        await database.read(lambda session: session.scalar(text(ENDLESS)))
     assert (failed.value.reason, failed.value.retry_after) == ("DATABASE_UNAVAILABLE", 1.0)
     # Its thread and connection are free again.
     assert await database.read(lambda session: session.scalar(text("SELECT 1"))) == 1
@@ -124,6 +125,17 @@ async def test_the_queue_is_bounded_and_forgets_who_leaves() -> None:
     await asyncio.gather(first, waiting[1], late)
     assert ran == [1, 2]
     pool.close()
+
+
+async def test_closing_does_not_wait_for_what_hangs(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/test.db", DatabaseLimits(seconds=60.0))
+    hanging = asyncio.create_task(database.read(lambda session: session.scalar(text(ENDLESS))))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    database.close()
+    assert time.monotonic() - began < 5
+    with pytest.raises(UnavailableError):
+        await hanging
 
 
 async def test_what_was_committed_is_told_before_the_write_returns(database: Database) -> None:
