@@ -29,7 +29,7 @@ def open_store(settings: Settings, *, exclusive: bool = False) -> ObjectStore:
     except (*S3_ERRORS, ValueError) as error:
         advice = start_advice(error, options.bucket, options.endpoint)
         raise StartError(advice) from error
-    return store
+    return bucket
 
 
 def s3_options(settings: Settings, bucket: str) -> S3Options:
