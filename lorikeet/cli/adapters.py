@@ -7,14 +7,11 @@ from typing import Annotated
 import typer
 
 from lorikeet.admin import AdminClient
-from lorikeet.cli import aliases, artifacts, policies, versions
+from lorikeet.cli import aliases, artifacts, policies, removal, versions
 from lorikeet.cli.failures import CommandError
 from lorikeet.cli.output import (
-    EtagOption,
     JsonOption,
-    YesOption,
     byte_progress,
-    confirm,
     format_bytes,
     format_time,
     print_json,
@@ -37,6 +34,9 @@ app.command("import")(artifacts.import_)
 app.command()(artifacts.download)
 app.command()(policies.grant)
 app.command()(policies.revoke)
+app.command()(removal.delete)
+app.command()(removal.undelete)
+app.command()(removal.purge)
 
 
 @app.command()
@@ -191,55 +191,6 @@ def update(
             etag=etag,
         )
     print_result(updated, as_json, f"updated {name}")
-
-
-@app.command()
-def delete(
-    context: typer.Context,
-    adapter: AdapterArgument,
-    yes: YesOption = False,
-    etag: EtagOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Deletes an adapter: it no longer resolves, and is forgotten some time later."""
-    settings = Settings.of(context)
-    name = settings.adapter(adapter)
-    confirm(f"Delete {name}?", yes=yes)
-    with settings.admin() as admin:
-        deleted = admin.delete_adapter(name, etag=etag)
-    until = format_time(deleted.purge_time)
-    undo = f"until {until} UTC `lorikeet adapters undelete {name}` brings it back"
-    print_result(deleted, as_json, f"deleted {name}; {undo}")
-
-
-@app.command()
-def undelete(
-    context: typer.Context,
-    adapter: AdapterArgument,
-    etag: EtagOption = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Brings a deleted adapter back."""
-    settings = Settings.of(context)
-    name = settings.adapter(adapter)
-    with settings.admin() as admin:
-        print_result(admin.undelete_adapter(name, etag=etag), as_json, f"{name} is back")
-
-
-@app.command()
-def purge(
-    context: typer.Context,
-    adapter: AdapterArgument,
-    yes: YesOption = False,
-    etag: EtagOption = "",
-) -> None:
-    """Forgets a deleted adapter and its versions for good; its name is free again."""
-    settings = Settings.of(context)
-    name = settings.adapter(adapter)
-    confirm(f"Purge {name} with all its versions? Nothing brings them back.", yes=yes)
-    with settings.admin() as admin:
-        admin.purge_adapter(name, etag=etag)
-    stdout().print(f"purged {name}", markup=False)
 
 
 def _ensure_adapter(admin: AdminClient, name: str, base_model: str) -> None:

@@ -86,6 +86,31 @@ async def test_page_tokens_are_bound_to_their_listing(world: World) -> None:
     assert fields(await failure(world.acme, "ListAdapters", negative)) == ["page_size"]
 
 
+async def test_the_page_size_may_change_between_pages(world: World) -> None:
+    for number in range(6):
+        await make_registered(world.publisher, "acme", f"bot-{number}")
+    request = pb.ListAdaptersRequest(parent="tenants/acme")
+    seen = []
+    for request.page_size in (1, 3, 2):
+        response = await world.acme("ListAdapters", request)
+        seen += [adapter.name[-1] for adapter in response.adapters]
+        request.page_token = response.next_page_token
+    assert seen == list("012345")
+    assert not request.page_token
+
+
+async def test_page_tokens_are_bound_to_what_the_caller_may_see(world: World) -> None:
+    for number in range(3):
+        name = await make_registered(world.publisher, "acme", f"bot-{number}")
+        policy = pb.AccessPolicy(adapter=name, allowed_tenants=["tenants/globex"])
+        await world.publisher("SetAccessPolicy", pb.SetAccessPolicyRequest(policy=policy))
+    request = pb.ListAdaptersRequest(parent="tenants/acme", page_size=1)
+    request.page_token = (await world.acme("ListAdapters", request)).next_page_token
+    assert len((await world.publisher("ListAdapters", request)).adapters) == 1
+    for client in (world.globex, world.stranger):
+        assert (await failure(client, "ListAdapters", request)).reason == "INVALID_PAGE_TOKEN"
+
+
 async def test_listing_filters_by_prefix(world: World) -> None:
     for name in ("support-a", "support-b", "sales"):
         await make_registered(world.publisher, "acme", name)
