@@ -5,7 +5,8 @@ import contextlib
 import inspect
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,12 +15,19 @@ from grpc import aio
 from lorikeet.rpc.call_record import current_call
 from lorikeet.rpc.errors import InternalError, LorikeetError, UnavailableError, UnimplementedError
 from lorikeet.rpc.handlers import Handler, with_behavior
+from lorikeet.rpc.observation import Observation, Observer
 
 logger = logging.getLogger(__name__)
 
 
 class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic only in the stubs
-    """Turns exceptions of handlers into statuses; streams are iterated inside the `try`."""
+    """Turns exceptions of handlers into statuses; streams are iterated inside the `try`.
+
+    `observers` are told of every call and of the status it ends with.
+    """
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observation = Observation(observers) if observers else None
 
     async def intercept_service(
         self,
@@ -30,8 +38,14 @@ class ErrorInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gene
         if handler is None:
             return handler
         method = handler_call_details.method
-        guard = _guard_stream if handler.response_streaming else _guard_unary
-        return with_behavior(handler, lambda behavior: guard(method, behavior))
+        return with_behavior(handler, partial(self._wrapped, method, handler.response_streaming))
+
+    def _wrapped(self, method: str, is_stream: bool, behavior: Handler) -> Handler:
+        guarded = (_guard_stream if is_stream else _guard_unary)(method, behavior)
+        if self._observation is None:
+            return guarded
+        observe = self._observation.stream if is_stream else self._observation.unary
+        return observe(method, guarded)
 
 
 def _guard_unary(method: str, behavior: Handler) -> Handler:

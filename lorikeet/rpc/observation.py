@@ -2,15 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any, Protocol
 
 import grpc
-from grpc import aio
 
 from lorikeet.rpc.call_record import CallRecord, begin_call
-from lorikeet.rpc.handlers import Handler, with_behavior
+from lorikeet.rpc.handlers import Handler
 
 
 class Observer(Protocol):
@@ -21,34 +20,26 @@ class Observer(Protocol):
     def ended(self, record: CallRecord) -> None: ...
 
 
-class ObservingInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic only in the stubs
-    """Put before the ErrorInterceptor, which tells the record what each call failed with."""
+class Observation:
+    """Puts observers around handlers that have an error's status ready when they raise."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Any:
-        handler: Any = await continuation(handler_call_details)
-        if handler is None:
-            return handler
-        method = _short(handler_call_details.method)
-        observe = self._stream if handler.response_streaming else self._unary
-        return with_behavior(handler, lambda behavior: observe(method, behavior))
+    def unary(self, method: str, behavior: Handler) -> Handler:
+        short = _short(method)
 
-    def _unary(self, method: str, behavior: Handler) -> Handler:
         async def observed(request: Any, context: Any) -> Any:
-            with self._observing(method, context):
+            with self._observing(short, context):
                 return await behavior(request, context)
 
         return observed
 
-    def _stream(self, method: str, behavior: Handler) -> Handler:
+    def stream(self, method: str, behavior: Handler) -> Handler:
+        short = _short(method)
+
         async def observed(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._observing(method, context):
+            with self._observing(short, context):
                 async with aclosing(behavior(request, context)) as responses:
                     async for response in responses:
                         yield response

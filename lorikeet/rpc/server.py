@@ -8,7 +8,6 @@ import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from grpc import aio
 from grpc_health.v1 import _async as aio_health
@@ -16,7 +15,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from lorikeet.rpc.interceptor import ErrorInterceptor
-from lorikeet.rpc.observation import Observer, ObservingInterceptor
+from lorikeet.rpc.observation import Observer
 from lorikeet.rpc.tls import ServerTlsFiles, server_credentials
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
@@ -71,10 +70,7 @@ class GrpcServer:
         self._address = address
         self._credentials = server_credentials(tls) if tls else None
         self._health = aio_health.HealthServicer()
-        interceptors: list[Any] = [ErrorInterceptor()]
-        if observers:
-            interceptors.insert(0, ObservingInterceptor(observers))
-        self.server = aio.server(interceptors=interceptors, options=_OPTIONS)
+        self.server = aio.server(interceptors=[ErrorInterceptor(observers)], options=_OPTIONS)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
 
     async def start(self, service_names: Sequence[str]) -> str:
