@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,7 +117,8 @@ class ServerProcess:
 
     def _signal(self, number: int) -> None:
         for process in family(psutil.Process(self.pid)):  # the first one forks the others
-            process.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # a connection of PostgreSQL's that just ended
+                process.send_signal(number)
 
 
 def run_to_end(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> str:
