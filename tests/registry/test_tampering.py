@@ -5,7 +5,7 @@
 
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from pathlib import Path
 from random import Random
 
@@ -13,6 +13,7 @@ import pytest
 
 from inference_service.adapters.artifact import Artifact
 from inference_service.adapters.download import CorruptDownloadError, Downloader
+from lorikeet.admin import AsyncAdminClient
 from lorikeet.rpc.errors import DataLossError
 from protos import registry_pb2 as pb
 from tests.registry.conftest import World
@@ -74,6 +75,8 @@ async def test_changed_bytes_are_never_taken_for_the_registered_ones(
     first, second = (objects / version.storage_path for version in versions)
     artifact = Artifact.from_version(versions[0])
     downloader, detected = Downloader(Reader(world.acme)), Counter[str]()
+    registry = world.registry
+    sdk = AsyncAdminClient(registry.address, api_key=registry.credentials["admin"])
     sound = {name: (first / name).read_bytes() for name in (CONFIG, WEIGHTS)}
     for number in range(NUM_TAMPERED):
         random = Random(number)
@@ -82,19 +85,22 @@ async def test_changed_bytes_are_never_taken_for_the_registered_ones(
         kind = tamper(first / name, other, random)
         target = tmp_path / f"{number}"
         target.mkdir()
-        how = ""
-        try:
-            await downloader.fetch(artifact, "tenants/acme", target, lambda *_: None)
-        except (CorruptDownloadError, DataLossError) as error:
-            how = type(error).__name__
-        assert how, f"{kind} of {name} was not noticed"
-        detected[f"{kind}: {how}"] += 1
+        reader = ["inference", "SDK"][number % 2]
+        downloading: Awaitable[object] = (
+            sdk.download("acme/bot@1", target)
+            if reader == "SDK"
+            else downloader.fetch(artifact, "tenants/acme", target, lambda *_: None)
+        )
+        with pytest.raises((CorruptDownloadError, DataLossError)):
+            await downloading
+        assert reader == "inference" or not (target / name).exists()
+        detected[f"{kind}, {reader}"] += 1
         (first / name).unlink(missing_ok=True)
         (first / name).write_bytes(sound[name])
     print(
         f"{detected.total()} changes of stored files, all noticed:", dict(sorted(detected.items()))
     )
     final = tmp_path / "sound"
-    final.mkdir()
-    await downloader.fetch(artifact, "tenants/acme", final, lambda *_: None)
+    await sdk.download("acme/bot@1", final)
+    await sdk.close()
     assert {name: (final / name).read_bytes() for name in sound} == sound
