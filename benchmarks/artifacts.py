@@ -1,198 +1,172 @@
-"""ReadArtifact of 100 MB against boto3 downloading the same object from the same S3 server.
+"""An artifact read through the registry, beside boto3 reading the same object directly.
 
-    python -m benchmarks.artifacts [--megabytes 100] [--runs 7] [--json]
+    LORIKEET_REGISTRY_S3_BUCKET=… LORIKEET_REGISTRY_S3_ENDPOINT=… python -m benchmarks.artifacts
 
-Starts Ceph's RGW and a registry that keeps its artifacts there. Every side writes a file. boto3
-reads one stream, as the registry does of the server, and also as `download_file` does, in parts at
-once. ReadArtifact's client checks the crc of each chunk. Sides alternate; ratios are medians of the
-ratios in the same round. Client, registry and S3 share the machine.
+A registry is started on the settings of the environment and a temporary data directory, and an
+adapter of about `--mib` MiB is pushed to it. Then its weights are read in turn through
+ReadArtifact, by boto3 in one stream, and by boto3's parallel download. What is printed are medians
+and their ratios, which is what may be compared between machines. `python -m tests.servers` has an
+S3 server.
 """
 
-import asyncio
+import io
 import json
-import os
-import shutil
 import statistics
 import tempfile
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import grpc
 import numpy as np
 import typer
-from rich.console import Console
-from rich.table import Table
-from safetensors.numpy import save
+from safetensors.numpy import save_file
 
-from benchmarks.registry_server import RegistryServer
+from lorikeet.admin import AdminClient
+from lorikeet.process import ServiceProcess
 from protos import registry_pb2 as pb
 from protos import registry_pb2_grpc as rpc
-from tests.registry.support import (
-    CONFIG,
-    SOURCE,
-    WEIGHTS,
-    Client,
-    chunks,
-    declared,
-    make_base_model,
-    make_registered,
-)
-from tests.servers.buckets import create_bucket, s3_client
-from tests.servers.ceph import S3Server, start_s3
-from tests.servers.certificates import issue
-from tests.servers.guard import Guard
+from registry_service.artifacts.s3_store import S3ObjectStore, make_client
+from registry_service.config import Settings, load_settings
+from registry_service.stores import s3_options
 
-_BUCKET = "artifacts"
+MIB = 1024 * 1024
 _HIDDEN, _RANK = 4096, 64
-_LAYER_BYTES = 2 * _RANK * _HIDDEN * 4  # A and B of one square projection in float32
-_BASE: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": _HIDDEN,
-    "intermediate_size": 11008,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "vocab_size": 32000,
-}
+_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
+_BYTES_PER_LAYER = len(_MODULES) * 2 * _HIDDEN * _RANK * 4
+_WEIGHTS = "adapter_model.safetensors"
 
-
-@dataclass(frozen=True)
-class Report:
-    """Megabytes per second, medians; ratios are of ReadArtifact to the other side."""
-
-    megabytes: float
-    read_artifact: float
-    boto3_stream: float
-    boto3_parts: float
-    to_stream: float
-    to_parts: float
+Reader = Callable[[], int]
 
 
 def main(
-    megabytes: Annotated[int, typer.Option(help="About so many, of one file.")] = 100,
-    runs: int = 7,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    mib: Annotated[int, typer.Option(help="Size of the weights.")] = 100,
+    rounds: Annotated[int, typer.Option(help="How often each way of reading is measured.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Downloads `runs` times on every side, after one time that does not count."""
-    with _published(megabytes) as (server, version, s3, target):
-        key = f"{version.storage_path}/{WEIGHTS}"
-        sides: list[Callable[[], None]] = [
-            lambda: _read_artifact(server, version, target),
-            lambda: _read_stream(s3, key, target),
-            lambda: _read_parts(s3, key, target),
-        ]
-        size = next(file.size_bytes for file in version.files if file.file_name == WEIGHTS)
-        rates = [[_rate(side, size, target) for side in sides] for _ in range(runs + 1)][1:]
-    ours, stream, parts = (statistics.median(side) for side in zip(*rates, strict=True))
-    to_stream, to_parts = (statistics.median(r[0] / r[n] for r in rates) for n in (1, 2))
-    report = Report(size / 1e6, ours, stream, parts, to_stream, to_parts)
-    print(json.dumps(asdict(report))) if as_json else _print(report, runs)
+    """Medians of MiB/s, and of the ratios within a round."""
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        settings = load_settings(["--data-dir", str(directory / "data")])
+        if settings.s3_bucket is None:
+            raise typer.BadParameter(
+                "set LORIKEET_REGISTRY_S3_BUCKET and what else the bucket needs"
+            )
+        arguments = ["--listen", "127.0.0.1:0", "--data-dir", str(settings.data_dir)]
+        (directory / "run").mkdir()
+        registry = ServiceProcess("registry_service", arguments, directory / "run")
+        try:
+            address = registry.wait_until_ready(60)
+            key = json.loads((settings.data_dir / "credentials.json").read_text())["admin"]
+            version = _push(address, key, directory, max(1, mib * MIB // _BYTES_PER_LAYER))
+            with grpc.insecure_channel(address) as channel:
+                readers = _readers(channel, key, version, settings)
+                _report(_measure(readers, rounds), as_json)
+        finally:
+            registry.stop(10)
 
 
-@contextmanager
-def _published(
-    megabytes: int,
-) -> Iterator[tuple[RegistryServer, pb.AdapterVersion, S3Server, Path]]:
-    """A registry on S3 with one large version, and where downloads go: memory, if it can be."""
-    with ExitStack() as stack:
-        guard = stack.enter_context(Guard())
-        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        target = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory))) / "download"
-        s3 = start_s3(guard, issue(guard.directory))
-        stack.callback(s3.process.stop)
-        create_bucket(s3, _BUCKET)
-        server = RegistryServer(root / "registry", _settings(s3))
-        stack.callback(server.stop)
-        server.start()
-        version = asyncio.run(_publish(server, max(1, megabytes * 10**6 // _LAYER_BYTES)))
-        yield server, version, s3, target
-
-
-def _settings(s3: S3Server) -> dict[str, str]:
-    return {
-        "s3_bucket": _BUCKET,
-        "s3_endpoint": s3.endpoint,
-        "s3_region": s3.region,
-        "s3_path_style": "true",
-        "s3_access_key_id": s3.access_key_id,
-        "s3_secret_access_key": s3.secret_access_key,
+def _push(address: str, key: str, directory: Path, num_layers: int) -> pb.AdapterVersion:
+    config = {
+        "model_type": "llama",
+        "hidden_size": _HIDDEN,
+        "intermediate_size": 2 * _HIDDEN,
+        "num_attention_heads": 32,
+        "num_hidden_layers": num_layers,
+        "vocab_size": 32,
     }
+    (directory / "config.json").write_text(json.dumps(config))
+    with AdminClient(address, key) as admin:
+        admin.register_base_model("wide", directory, source="example/wide", revision="r1")
+        admin.create_adapter("platform/wide", "wide")
+        return admin.push(_write_adapter(directory / "peft", num_layers), "platform/wide")
 
 
-async def _publish(server: RegistryServer, num_layers: int) -> pb.AdapterVersion:
-    async with grpc.aio.insecure_channel(server.service.address) as channel:
-        admin = Client(channel, server.admin_key)
-        base = {**_BASE, "num_hidden_layers": num_layers}
-        await make_base_model(admin, config_json=json.dumps(base))
-        adapter = await make_registered(admin, "platform", "large")
-        files = _large_adapter(num_layers)
-        request = pb.StartUploadRequest(adapter=adapter, files=declared(files))
-        upload = (await admin("StartUpload", request)).name
-        await admin("WriteArtifact", iter(list(chunks(upload, files, 1 << 20))))
-        version: pb.AdapterVersion = await admin(
-            "CommitUpload", pb.CommitUploadRequest(name=upload)
-        )
-        return version
-
-
-def _large_adapter(num_layers: int) -> dict[str, bytes]:
+def _write_adapter(directory: Path, num_layers: int) -> Path:
+    directory.mkdir()
     random = np.random.default_rng(0)
     tensors = {}
     for layer in range(num_layers):
-        module = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        for matrix, shape in (("A", (_RANK, _HIDDEN)), ("B", (_HIDDEN, _RANK))):
-            tensors[f"{module}.lora_{matrix}.weight"] = random.random(shape, dtype=np.float32)
+        for module in _MODULES:
+            name = f"base_model.model.model.layers.{layer}.self_attn.{module}"
+            for matrix, shape in (("A", (_RANK, _HIDDEN)), ("B", (_HIDDEN, _RANK))):
+                values = random.standard_normal(shape, dtype=np.float32)
+                tensors[f"{name}.lora_{matrix}.weight"] = values
+    save_file(tensors, directory / _WEIGHTS)
     config = {
         "peft_type": "LORA",
-        "base_model_name_or_path": SOURCE,
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "example/wide",
         "r": _RANK,
         "lora_alpha": _RANK,
-        "target_modules": ["q_proj"],
+        "target_modules": list(_MODULES),
+        "bias": "none",
     }
-    return {CONFIG: json.dumps(config).encode(), WEIGHTS: save(tensors)}
+    (directory / "adapter_config.json").write_text(json.dumps(config))
+    return directory
 
 
-def _rate(download: Callable[[], None], size: int, target: Path) -> float:
-    target.unlink(missing_ok=True)
-    began = time.perf_counter()
-    download()
-    seconds = time.perf_counter() - began
-    assert target.stat().st_size == size
-    return size / 1e6 / seconds
+def _readers(
+    channel: grpc.Channel, key: str, version: pb.AdapterVersion, settings: Settings
+) -> dict[str, Reader]:
+    """Ways to read the weights; each returns how many bytes there were."""
+    make: Any = rpc
+    stub = make.ArtifactServiceStub(channel)
+    request = pb.ReadArtifactRequest(version=version.name, file_name=_WEIGHTS)
+    metadata = (("authorization", f"Bearer {key}"),)
+    assert settings.s3_bucket is not None, "checked at the start"
+    options = s3_options(settings, settings.s3_bucket)
+    store, client = S3ObjectStore(options), make_client(options)
+    object_key = f"{version.storage_path}/{_WEIGHTS}"
+    prefixed = f"{options.prefix.strip('/')}/{object_key}".lstrip("/")
+
+    def through_registry() -> int:
+        return sum(len(part.data) for part in stub.ReadArtifact(request, metadata=metadata))
+
+    def one_stream() -> int:
+        stream, size = store.open(object_key), 0
+        while data := stream.read(MIB):
+            size += len(data)
+        return size
+
+    def parallel() -> int:
+        output = io.BytesIO()
+        client.download_fileobj(settings.s3_bucket, prefixed, output)
+        return output.tell()
+
+    return {"registry": through_registry, "boto3": one_stream, "boto3, parallel": parallel}
 
 
-def _read_artifact(server: RegistryServer, version: pb.AdapterVersion, target: Path) -> None:
-    request = pb.ReadArtifactRequest(version=version.name, file_name=WEIGHTS)
-    metadata = (("authorization", f"Bearer {server.admin_key}"),)
-    with grpc.insecure_channel(server.service.address) as channel, target.open("wb") as file:
-        stub = rpc.ArtifactServiceStub(channel)  # type: ignore[no-untyped-call]
-        for chunk in stub.ReadArtifact(request, metadata=metadata, timeout=120):
-            assert zlib.crc32(chunk.data) == chunk.crc32
-            file.write(chunk.data)
+def _measure(readers: dict[str, Reader], rounds: int) -> list[dict[str, float]]:
+    """MiB/s of every way in every round, after one round that is not counted."""
+    measured = []
+    for _ in range(rounds + 1):
+        speeds = {}
+        for name, read in readers.items():
+            began = time.perf_counter()
+            size = read()
+            speeds[name] = size / MIB / (time.perf_counter() - began)
+        measured.append(speeds)
+    return measured[1:]
 
 
-def _read_stream(s3: S3Server, key: str, target: Path) -> None:
-    body = s3_client(s3).get_object(Bucket=_BUCKET, Key=key)["Body"]
-    with target.open("wb") as file:
-        shutil.copyfileobj(body, file, 1 << 20)
-
-
-def _read_parts(s3: S3Server, key: str, target: Path) -> None:
-    s3_client(s3).download_file(_BUCKET, key, str(target))
-
-
-def _print(report: Report, runs: int) -> None:
-    title = f"{report.megabytes:.0f} MB from S3, medians of {runs} runs"
-    table = Table("", "MB/s", "ReadArtifact to it", title=title)
-    table.add_row("ReadArtifact", f"{report.read_artifact:.0f}", "")
-    table.add_row("boto3, one stream", f"{report.boto3_stream:.0f}", f"{report.to_stream:.2f}")
-    table.add_row("boto3, download_file", f"{report.boto3_parts:.0f}", f"{report.to_parts:.2f}")
-    Console().print(table)
+def _report(measured: list[dict[str, float]], as_json: bool) -> None:
+    rows = {
+        name: {
+            "mib_per_second": statistics.median(speeds[name] for speeds in measured),
+            "registry_ratio": statistics.median(s["registry"] / s[name] for s in measured),
+        }
+        for name in measured[0]
+    }
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    for name, row in rows.items():
+        typer.echo(
+            f"{name:16} {row['mib_per_second']:7.0f} MiB/s   "
+            f"registry / this: {row['registry_ratio']:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -133,6 +133,7 @@ def _translated(key: str) -> Iterator[None]:
 
 
 def make_client(options: S3Options) -> Any:
+    """A boto3 client with the limits of `options`."""
     config = Config(
         connect_timeout=options.connect_seconds,
         read_timeout=options.read_seconds,
