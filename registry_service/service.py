@@ -35,6 +35,7 @@ from registry_service.pages import PageTokens
 from registry_service.publisher import Publisher
 from registry_service.repository import server_secrets
 from registry_service.resolver import Resolver
+from registry_service.store_owner import check_owner
 from registry_service.stores import open_store
 from registry_service.sweeper import Sweeper
 from registry_service.tail import Tail
@@ -150,7 +151,9 @@ class RegistryService:
             with Session(engine) as session, session.begin():
                 serialise_starts(session.connection())
                 create_first_principals(session, credentials, allowed=allowed)
-                return server_secrets.get_or_create(session, "page_tokens")
+                secret = server_secrets.get_or_create(session, "page_tokens")
+                check_owner(session, self._store, secret)
+                return secret
 
     def _runner(self, secret: bytes) -> CallRunner:
         feed = self._feed

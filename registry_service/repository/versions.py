@@ -28,6 +28,13 @@ def list_before(
     return session.scalars(query.order_by(VersionRow.number.desc()).limit(limit)).all()
 
 
+def any_kept(session: Session) -> VersionRow | None:
+    """Some version, of whatever adapter, that should have its bytes."""
+    return session.scalars(
+        select(VersionRow).where(VersionRow.purge_time.is_(None)).limit(1)
+    ).first()
+
+
 def take_number(session: Session, adapter: AdapterName) -> int:
     """The next version number. A counter, not MAX+1: two writers can never get the same one."""
     return session.execute(
