@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,15 @@ def version_of(program: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+@dataclass(frozen=True)
+class MlflowServer:
+    address: str
+    pid: int
+
+
 @contextmanager
-def running_mlflow(program: Path, database_url: str, directory: Path) -> Iterator[str]:
-    """The address of a server with its default number of workers, on an empty database.
+def running_mlflow(program: Path, database_url: str, directory: Path) -> Iterator[MlflowServer]:
+    """A server with its default number of workers, on an empty database.
 
     Spared what only costs it time here: processes for jobs, and restarts of workers that a busy
     machine makes slow to answer their supervisor.
@@ -55,7 +62,7 @@ def running_mlflow(program: Path, database_url: str, directory: Path) -> Iterato
         process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log, env=environment)
     try:
         _wait(process, f"http://127.0.0.1:{port}/health", directory / "mlflow.log")
-        yield f"127.0.0.1:{port}"
+        yield MlflowServer(f"127.0.0.1:{port}", process.pid)
     finally:
         kill_all([psutil.Process(process.pid)])  # asked politely, it takes minutes
         process.wait()

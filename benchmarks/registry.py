@@ -10,8 +10,6 @@ registry checks an API key, the right to act for a tenant and an allow-list; MLf
 
 import asyncio
 import json
-import os
-import platform
 import random
 import statistics
 import tempfile
@@ -23,18 +21,24 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.load import Delays, LoadGenerator, load_generator
 from benchmarks.lookups import Service
-from benchmarks.mlflow_server import installed, register, running_mlflow, version_of
+from benchmarks.mlflow_server import (
+    MlflowServer,
+    installed,
+    register,
+    running_mlflow,
+    version_of,
+)
+from benchmarks.processor_time import processor_seconds
+from benchmarks.registry_report import FEW, Latency, Report, Throughput, machine, print_report
 from benchmarks.registry_server import RegistryServer, fill, running_registry
 from tests.servers.guard import Guard
 from tests.servers.postgresql import PostgresServer, debian_15, start_postgres
 
 _MLFLOW_DIR = Path.home() / ".cache" / "lorikeet" / "mlflow"
 _CLIENTS = (1, 8, 32)
-_FEW = 100
 _ONCE_CLIENTS = 8
 _WARM_CLIENTS = 32
 _WARM_SECONDS = 20.0  # an answer is remembered for a minute
@@ -51,44 +55,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Throughput:
-    """Requests per second, closed loop."""
-
-    clients: int
-    ours: float
-    mlflow: float
-    ratio: float
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds; `rate` in requests per second. Without `clients` the loop was open."""
-
-    what: str
-    adapters: int
-    clients: int
-    rate: float
-    p50: float
-    p99: float
-
-
-@dataclass(frozen=True)
-class Report:
-    machine: str
-    mlflow: str
-    throughput: list[Throughput]
-    latency: list[Latency]
-    many_to_few: dict[str, float]
-
-
-@dataclass(frozen=True)
 class Bench:
     """Everything that runs while it is measured."""
 
     few: RegistryServer
     many: RegistryServer
-    mlflow: Service
+    mlflow: MlflowServer
     mlflow_version: str
+    postgres_pid: int
 
 
 def main(
@@ -97,6 +71,7 @@ def main(
     adapters: Annotated[int, typer.Option(help="In the large registry.")] = 100_000,
     first: Annotated[int, typer.Option(help="Names asked for after a restart.")] = 3000,
     mlflow_dir: Annotated[Path, typer.Option(help="MLflow's own environment.")] = _MLFLOW_DIR,
+    only_mlflow: Annotated[bool, typer.Option(help="Leave out few and many adapters.")] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Measures everything; some minutes."""
@@ -109,17 +84,14 @@ def main(
         rate = max(row.ours for row in throughput) / 2
         note("open loop")
         latency = [_half_saturation(bench, load, plan, rate)]
-        note("first questions after a start")
-        first_questions = list(_first_questions(bench, load, plan))
-        note("few and many adapters")
-        # What is not remembered takes longer: both sides must keep up without any memory.
-        rate = min(rate, *(row.rate for row in first_questions)) / 2
-        latency += [*first_questions, *_few_and_many(bench, load, plan, rate)]
-    report = Report(_machine(), bench.mlflow_version, throughput, latency, _ratios(latency, plan))
+        if not only_mlflow:
+            note("few and many adapters")
+            latency += _sizes(bench, load, plan, rate)
+    report = Report(machine(), bench.mlflow_version, throughput, latency, _ratios(latency, plan))
     if as_json:
         print(json.dumps(asdict(report)))
     else:
-        _print(report)
+        print_report(report)
 
 
 @contextmanager
@@ -129,12 +101,12 @@ def _running(plan: Plan, mlflow_program: Path) -> Iterator[Bench]:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         postgres = start_postgres(debian_15(), guard)
         stack.callback(postgres.process.stop)
-        few = stack.enter_context(_filled(postgres, root / "few", _FEW))
+        few = stack.enter_context(_filled(postgres, root / "few", FEW))
         many = stack.enter_context(_filled(postgres, root / "many", plan.many))
         url = postgres.create_database("mlflow")
-        address = stack.enter_context(running_mlflow(mlflow_program, url, root))
-        register(address, _FEW)
-        yield Bench(few, many, Service(address), version_of(mlflow_program))
+        mlflow = stack.enter_context(running_mlflow(mlflow_program, url, root))
+        register(mlflow.address, FEW)
+        yield Bench(few, many, mlflow, version_of(mlflow_program), postgres.process.pid)
 
 
 @contextmanager
@@ -146,27 +118,51 @@ def _filled(postgres: PostgresServer, directory: Path, count: int) -> Iterator[R
 
 def _throughput(bench: Bench, load: LoadGenerator, plan: Plan, clients: int) -> Throughput:
     """One round unmeasured, so that neither side is asked for the first time."""
-    rates = []
-    for number in range(plan.rounds + 1):
-        pair = [
-            load.closed(service, _FEW, clients, plan.seconds).rate
-            for service in (bench.few.service, bench.mlflow)
-        ]
-        if number:
-            rates.append(pair)
-    ours, theirs = (statistics.median(side) for side in zip(*rates, strict=True))
-    ratio = statistics.median(ours / theirs for ours, theirs in rates)
-    return Throughput(clients, ours, theirs, ratio)
+    sides = [
+        (bench.few.service, [bench.few.pid, bench.postgres_pid]),
+        (Service(bench.mlflow.address), [bench.mlflow.pid, bench.postgres_pid]),
+    ]
+    rounds = [
+        [_closed(load, *side, clients, plan.seconds) for side in sides]
+        for _ in range(plan.rounds + 1)
+    ]
+    ours, theirs = zip(*rounds[1:], strict=True)
+    return Throughput(
+        clients,
+        statistics.median(rate for rate, _ in ours),
+        statistics.median(rate for rate, _ in theirs),
+        statistics.median(a[0] / b[0] for a, b in zip(ours, theirs, strict=True)),
+        statistics.median(cost for _, cost in ours),
+        statistics.median(cost for _, cost in theirs),
+        statistics.median(b[1] / a[1] for a, b in zip(ours, theirs, strict=True)),
+    )
+
+
+def _closed(
+    load: LoadGenerator, service: Service, pids: list[int], clients: int, seconds: float
+) -> tuple[float, float]:
+    """Rate and cost."""
+    before = processor_seconds(pids)
+    delays = load.closed(service, FEW, clients, seconds)
+    spent = processor_seconds(pids) - before
+    return delays.rate, 1000 * spent / len(delays.milliseconds)
 
 
 def _half_saturation(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) -> Latency:
-    runs = [load.opened(bench.few.service, _FEW, rate, plan.seconds) for _ in range(plan.rounds)]
-    return _latency("half of saturation", _FEW, 0, runs)
+    runs = [load.opened(bench.few.service, FEW, rate, plan.seconds) for _ in range(plan.rounds)]
+    return _latency("half of saturation", FEW, 0, runs)
+
+
+def _sizes(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) -> list[Latency]:
+    first_questions = list(_first_questions(bench, load, plan))
+    # What is not remembered takes longer: both sides must keep up without any memory.
+    rate = min(rate, *(row.rate for row in first_questions)) / 2
+    return [*first_questions, *_few_and_many(bench, load, plan, rate)]
 
 
 def _first_questions(bench: Bench, load: LoadGenerator, plan: Plan) -> Iterator[Latency]:
     """Names that were not asked for since the registry started: nothing is remembered of them."""
-    sides = [(bench.few, _FEW), (bench.many, plan.many)]
+    sides = [(bench.few, FEW), (bench.many, plan.many)]
     runs: dict[int, list[Delays]] = {count: [] for _, count in sides}
     for _ in range(plan.rounds):
         for server, count in sides:
@@ -180,7 +176,7 @@ def _first_questions(bench: Bench, load: LoadGenerator, plan: Plan) -> Iterator[
 
 def _few_and_many(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) -> Iterator[Latency]:
     """Names at random out of all, soon after a start and later; and always the same few."""
-    sides = [(bench.few, _FEW), (bench.many, plan.many)]
+    sides = [(bench.few, FEW), (bench.many, plan.many)]
 
     def turns(what: str, *, afresh: bool = False, only_few: bool = False) -> Iterator[Latency]:
         runs: dict[int, list[Delays]] = {count: [] for _, count in sides}
@@ -188,7 +184,7 @@ def _few_and_many(bench: Bench, load: LoadGenerator, plan: Plan, rate: float) ->
             for server, count in sides:
                 if afresh:
                     server.restart()
-                names = _FEW if only_few else count
+                names = FEW if only_few else count
                 runs[count].append(load.opened(server.service, names, rate, plan.seconds))
         for count, delays in runs.items():
             yield _latency(what, count, 0, delays)
@@ -213,43 +209,13 @@ def _latency(what: str, adapters: int, clients: int, runs: list[Delays]) -> Late
 
 def _ratios(latency: list[Latency], plan: Plan) -> dict[str, float]:
     """Of the large registry to the small, by what was measured and percentile."""
-    few = {row.what: row for row in latency if row.adapters == _FEW}
+    few = {row.what: row for row in latency if row.adapters == FEW}
     result = {}
     for row in latency:
         if row.adapters == plan.many:
             result[f"{row.what}: p50"] = row.p50 / few[row.what].p50
             result[f"{row.what}: p99"] = row.p99 / few[row.what].p99
     return result
-
-
-def _machine() -> str:
-    model = "unknown processor"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    return f"{os.cpu_count()} x {model}, {platform.system()}, Python {platform.python_version()}"
-
-
-def _print(report: Report) -> None:
-    console = Console(width=120)
-    console.print(f"{report.machine}; {report.mlflow}; PostgreSQL 15")
-    table = Table("clients", "ours/s", "MLflow/s", "ratio", title=f"Closed loop, {_FEW} names")
-    for line in report.throughput:
-        cells = (f"{line.ours:.0f}", f"{line.mlflow:.0f}", f"{line.ratio:.1f}")
-        table.add_row(str(line.clients), *cells)
-    console.print(table)
-    headings = ("asked for", "adapters", "loop", "rate/s", "p50 ms", "p99 ms")
-    table = Table(*headings, title="ResolveAdapter by alias")
-    for row in report.latency:
-        loop = f"{row.clients} clients" if row.clients else "open"
-        figures = (f"{row.rate:.0f}", f"{row.p50:.2f}", f"{row.p99:.2f}")
-        table.add_row(row.what, f"{row.adapters:,}", loop, *figures)
-    console.print(table)
-    table = Table("many adapters to few", "ratio")
-    for what, ratio in report.many_to_few.items():
-        table.add_row(what, f"{ratio:.2f}")
-    console.print(table)
 
 
 if __name__ == "__main__":

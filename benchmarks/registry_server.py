@@ -63,6 +63,11 @@ class RegistryServer:
         self.start()
 
     @property
+    def pid(self) -> int:
+        assert self.process is not None, "it was started"
+        return self.process.pid
+
+    @property
     def admin_key(self) -> str:
         keys = json.loads((self.directory / "data" / "credentials.json").read_text())
         return str(keys["admin"])
