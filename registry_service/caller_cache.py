@@ -23,6 +23,7 @@ class CallerCache:
     """Callers by a digest of their credential; refused credentials are not remembered."""
 
     def __init__(self, database: Database, is_current: Callable[[], bool]) -> None:
+        self.generation = 0  # grows whenever somebody's rights may have changed
         self._database = database
         self._cache: FeedCache[bytes, Caller] = FeedCache(_MAX_CALLERS, is_current)
 
@@ -37,12 +38,14 @@ class CallerCache:
         """To be told of every change of the feed."""
         collections = change.resource.split("/")[::2]
         if collections == ["tenants"]:
-            self._cache.clear()  # with a tenant the grants in it end, whoever held them
+            self.clear()  # with a tenant the grants in it end, whoever held them
         elif collections in (["tenants", "principals"], ["tenants", "apiKeys"]):
+            self.generation += 1
             self._cache.forget(change.resource)
             self._cache.forget(_SUBJECTS)
 
     def clear(self) -> None:
+        self.generation += 1
         self._cache.clear()
 
     async def _load(self, credential: Credential) -> Loaded[Caller]:

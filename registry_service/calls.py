@@ -109,7 +109,7 @@ class CallRunner:
         self._database = database
         self._pages = pages
         self._settings = settings
-        self._callers = callers
+        self.callers = callers
 
     async def read(
         self, context: Any, operation: Operation[Request, Response], request: Request
@@ -183,7 +183,7 @@ class CallRunner:
         decide: Callable[[Caller, Request], Awaitable[Response]],
     ) -> Response:
         credential = await self.authenticator.credential_of(context)
-        caller = self._callers.cached(credential) or await self._callers.get(credential)
+        caller = self.callers.cached(credential) or await self.callers.get(credential)
         record = current_call()
         record.principal, record.tenant = str(caller.name), caller.tenant
         try:

@@ -1,6 +1,7 @@
 """WatchAdapters: the change feed as a stream that can be left and taken up again."""
 
 import asyncio
+import random
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ from registry_service.messages import change_message, timestamp
 from registry_service.operations.changes import check_may_watch, read_changes
 
 # However quiet it is, who watches is checked again: tokens expire.
-_CHECK_SECONDS = 3.0
+_CHECK_SECONDS = 5.0
 _MAX_WRITE_SECONDS = 10.0
 
 
@@ -44,10 +45,11 @@ class Watchers:
         checked before anything is told.
         """
         era, heartbeat_due = self._feed.era, 0.0
-        position = await self._from_table(request, context)
+        position, check = await self._from_table(request, context), _Check()
         while True:
             bell = self._feed.listen()
-            await self._runner.answer(context, "watch_adapters", request, _may_watch)
+            if check.is_due(self._runner.callers.generation):
+                await self._runner.answer(context, "watch_adapters", request, _may_watch)
             responses = self._feed.after(position) if era == self._feed.era else None
             if responses is None:
                 era, behind = self._feed.era, pb.WatchAdaptersRequest(from_revision=position)
@@ -59,7 +61,7 @@ class Watchers:
             if time.monotonic() >= heartbeat_due:
                 heartbeat_due = time.monotonic() + self._heartbeat_seconds
                 await self._write(context, _heartbeat(position))
-            await _ring(bell, min(_CHECK_SECONDS, heartbeat_due - time.monotonic()))
+            await _ring(bell, min(check.due, heartbeat_due) - time.monotonic())
 
     async def _from_table(self, request: pb.WatchAdaptersRequest, context: Any) -> int:
         """Tells what the table has next; returns the position after it."""
@@ -78,6 +80,24 @@ class Watchers:
                 "the last revision it has read",
                 reason="WATCHER_TOO_SLOW",
             ) from error
+
+
+class _Check:
+    """When a watcher's rights are to be checked: when anybody's changed, and every few seconds."""
+
+    def __init__(self) -> None:
+        self.due = 0.0
+        self._generation = -1
+
+    def is_due(self, generation: int) -> bool:
+        """Whether to check now; the next check is then some seconds away."""
+        now = time.monotonic()
+        if generation == self._generation and now < self.due:
+            return False
+        # Not all at once: a thousand watchers began together when the registry did.
+        self.due = now + random.uniform(0.5, 1.0) * _CHECK_SECONDS
+        self._generation = generation
+        return True
 
 
 async def _may_watch(caller: Caller, _: pb.WatchAdaptersRequest) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -103,7 +104,8 @@ async def test_a_caller_waits_no_longer_than_it_has(database: Database) -> None:
 
 async def test_the_queue_is_bounded_and_forgets_who_leaves() -> None:
     pool = WorkerPool(1, 2, 60.0, "test")
-    release, ran = threading.Event(), []
+    release = threading.Event()
+    ran: list[int] = []
 
     def ignore() -> None:
         raise AssertionError("nothing is overdue")
@@ -111,8 +113,7 @@ async def test_the_queue_is_bounded_and_forgets_who_leaves() -> None:
     first = asyncio.create_task(pool.run(release.wait, ignore))
     await asyncio.sleep(0.01)
     waiting = [
-        asyncio.create_task(pool.run(lambda number=number: ran.append(number), ignore))
-        for number in range(2)
+        asyncio.create_task(pool.run(partial(ran.append, number), ignore)) for number in range(2)
     ]
     await asyncio.sleep(0.01)
     with pytest.raises(QueueFullError):
