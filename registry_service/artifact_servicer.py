@@ -34,9 +34,10 @@ from registry_service.upload_gate import UploadGate
 
 T = TypeVar("T")
 
-_MAX_BUFFERED_BYTES = 64 * 1024 * 1024
-_MAX_STREAMS = 64
-_QUEUE_SECONDS = 10.0
+_MAX_BUFFERED_BYTES = 16 * 1024 * 1024
+_MAX_STREAMS = 16
+_QUEUE_SECONDS = 60.0
+_RETRY_SECONDS = 5.0
 _MAX_COMMIT_SECONDS = 600.0
 _MARGIN_SECONDS = 0.5
 
@@ -186,7 +187,7 @@ class ArtifactServicer(registry_pb2_grpc.ArtifactServiceServicer):
             raise UnavailableError(
                 f"{_MAX_STREAMS} uploads are being written: try again",
                 reason="TOO_MANY_STREAMS",
-                retry_after=_QUEUE_SECONDS,
+                retry_after=_RETRY_SECONDS,
             ) from error
         try:
             yield

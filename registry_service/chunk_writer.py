@@ -104,7 +104,7 @@ class ChunkWriter:
         if name != self._file_name or request.offset != self._next.get(name, 0):
             await self._flush()
             await self._check_position(request)
-        self._check_end(request)
+        self._check_end(name, request.offset + len(data))
         self._file_name = name
         self._next[name] = request.offset + len(data)
         self._buffer += data
@@ -147,13 +147,13 @@ class ChunkWriter:
             self._next = await self._tables.committed_bytes()
         check_offset(request.file_name, request.offset, self._next.get(request.file_name, 0))
 
-    def _check_end(self, request: pb.WriteArtifactRequest) -> None:
-        size, end = self._sizes[request.file_name], request.offset + len(request.data)
+    def _check_end(self, name: str, end: int) -> None:
+        size = self._sizes[name]
         if end > size:
             raise OutOfRangeError(
-                f"{request.file_name}: the chunk ends at {end}, but {size} bytes were declared",
+                f"{name}: the chunk ends at {end}, but {size} bytes were declared",
                 reason="SIZE_EXCEEDED",
-                metadata={"file_name": request.file_name, "declared_size": str(size)},
+                metadata={"file_name": name, "declared_size": str(size)},
             )
 
 
@@ -161,9 +161,10 @@ def _check_chunk(request: pb.WriteArtifactRequest, sizes: Mapping[str, int]) -> 
     check_known(request)
     if request.file_name not in sizes:
         raise invalid("file_name", f"{shown(request.file_name)} was not declared")
-    if not 1 <= len(request.data) <= MAX_MESSAGE_BYTES:
+    data = request.data  # each access makes a copy
+    if not 1 <= len(data) <= MAX_MESSAGE_BYTES:
         raise invalid("data", f"a chunk has 1 to {MAX_MESSAGE_BYTES} bytes")
-    if zlib.crc32(request.data) != request.crc32:
+    if zlib.crc32(data) != request.crc32:
         raise DataLossError(
             f"{request.file_name}: the chunk at {request.offset} does not have its crc32: "
             "send it again",

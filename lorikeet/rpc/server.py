@@ -21,6 +21,9 @@ from lorikeet.rpc.tls import ServerTlsFiles, server_credentials
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _OPTIONS = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    # Without these each stream may make the process hold megabytes that nobody has asked for yet.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 512 * 1024),
     ("grpc.so_reuseport", 0),  # two servers on one port must fail, not share it
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
