@@ -16,7 +16,7 @@ NUM_OPERATIONS = int(os.environ.get("LORIKEET_HISTORY", "400"))
 _ARGUMENTS = ("--max-open-uploads=1000", "--heartbeat-seconds=1")
 
 
-@pytest.mark.timeout(120 + NUM_OPERATIONS / 10)
+@pytest.mark.timeout(120 + NUM_OPERATIONS / 5)
 @pytest.mark.parametrize("backend", ON_SERVERS, indirect=True)
 @pytest.mark.parametrize("num_processes", [1, 2])
 async def test_a_registry_on_servers_is_linearizable(

@@ -33,7 +33,7 @@ def test_every_kind_has_a_reason_of_its_own() -> None:
     assert set(seen.values()) == {kind.title for kind in KINDS if kind.dtype is None}
 
 
-@pytest.mark.timeout(60 + NUM_ARTIFACTS / 10)
+@pytest.mark.timeout(60 + NUM_ARTIFACTS / 3)
 async def test_no_hostile_artifact_becomes_a_version(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     process = Process(data_dir)

@@ -17,7 +17,7 @@ from tests.registry.process import Process
 NUM_OPERATIONS = int(os.environ.get("LORIKEET_HISTORY", "400"))
 
 
-@pytest.mark.timeout(60 + NUM_OPERATIONS / 10)
+@pytest.mark.timeout(60 + NUM_OPERATIONS / 5)
 async def test_a_registry_on_sqlite_is_linearizable(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     process = Process(data_dir, "--max-open-uploads", "1000", "--heartbeat-seconds", "1")
