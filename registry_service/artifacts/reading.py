@@ -32,6 +32,8 @@ class ObjectReader:
         try:
             data = self._next(count)
         except UnavailableError as error:
+            if self._stream is None:
+                raise  # nothing broke: it was not opened, and the store has tried it again already
             logger.warning("%s broke at %d, reading on: %s", self._key, self.offset, error.message)
             self.close()
             data = self._next(count)

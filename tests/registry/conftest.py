@@ -91,10 +91,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     without = [
         item
         for item in items
-        if here in item.path.parents and "backend" not in getattr(item, "fixturenames", ())
+        if here in item.path.parents
+        and (
+            "backend" not in getattr(item, "fixturenames", ())
+            or item.get_closest_marker("embedded")
+        )
     ]
     config.hook.pytest_deselected(items=without)
     items[:] = [item for item in items if item not in without]
+
+
+def _runs_anywhere(item: pytest.Item) -> bool:
+    uses_one = "backend" in getattr(item, "fixturenames", ())
+    return uses_one and item.get_closest_marker("embedded") is None
 
 
 @pytest.fixture

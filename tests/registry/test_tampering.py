@@ -63,6 +63,7 @@ def tamper(path: Path, other: Path, random: Random) -> str:
     return kind
 
 
+@pytest.mark.embedded
 @pytest.mark.timeout(60 + NUM_TAMPERED / 20)
 async def test_changed_bytes_are_never_taken_for_the_registered_ones(
     world: World, tmp_path: Path
