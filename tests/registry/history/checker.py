@@ -54,15 +54,29 @@ _Pair = tuple[State, frozenset[int]]
 
 
 def unexplained(records: Sequence[Record], start: State | None = None) -> Unexplained | None:
-    """None when the history is linearizable."""
+    """None when the history is linearizable.
+
+    First calls whose answers were lost take effect only where nothing else explains an answer: an
+    order found like that is one, and is found soon. Only when there is none, all are tried.
+    """
     known = [r for r in records if r.answer is not None or r.action.writes]
-    pairs: set[_Pair] = {(start or State(), frozenset())}
+    begin = start or State()
+    if _search(known, begin, lazily=True) is None:
+        return None
+    return _search(known, begin, lazily=False)
+
+
+def _search(known: Sequence[Record], start: State, *, lazily: bool) -> Unexplained | None:
+    lost = {index for index, record in enumerate(known) if record.answer is None}
+    pairs: set[_Pair] = {(start, frozenset())}
     running: set[int] = set()
     for index, ends in _moments(known):
         if not ends:
             running.add(index)
             continue
-        explained = _ended(known, pairs, running, index)
+        explained = _ended(known, pairs, running - lost if lazily else running, index)
+        if lazily and not explained:
+            explained = _ended(known, pairs, running, index)
         if not explained:
             states = frozenset(state for state, _ in pairs)
             beside = tuple(known[i] for i in sorted(running - {index}))
