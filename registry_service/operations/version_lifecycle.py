@@ -15,7 +15,7 @@ from registry_service.models import AdapterRow, VersionRow
 from registry_service.operations.adapters import locked
 from registry_service.operations.changed import difference
 from registry_service.operations.versions import existing_version
-from registry_service.repository import adapters, versions
+from registry_service.repository import adapters, purges, versions
 
 
 def delete_adapter_version(
@@ -55,7 +55,7 @@ def purge_adapter_version(call: Call, request: pb.PurgeAdapterVersionRequest) ->
     adapter_row = _locked_adapter(call, name)
     row = _deleted(call, name)
     before = _described(call, row)
-    row.purge_time = datetime.now(UTC)
+    purges.purge_versions(call.session, [row])
     return _finish(call, adapter_row, row, before, "versions.purge")
 
 

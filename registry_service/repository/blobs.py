@@ -9,9 +9,10 @@ Commits never touch a blob that is being deleted. A claim holds for a while, so 
 collectors only one deletes; who comes later must claim anew.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Exists, delete, exists, or_, select
+from sqlalchemy import Exists, delete, exists, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -45,6 +46,16 @@ def keep(session: Session, storage_path: str, now: datetime) -> bool:
         return False
     row.state, row.touch_time = STORED, now
     return True
+
+
+def begin_grace(session: Session, storage_paths: Collection[str], now: datetime) -> None:
+    """The collector's grace begins anew for bytes that a version has just given up."""
+    session.execute(
+        update(BlobRow)
+        .where(BlobRow.storage_path.in_(storage_paths), BlobRow.state != DELETING)
+        .values(touch_time=now)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def garbage(session: Session, before: datetime, claimed_before: datetime, limit: int) -> list[str]:

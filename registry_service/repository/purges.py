@@ -1,4 +1,4 @@
-"""Forgetting what was deleted. Bytes stay: the collector takes blobs that no version refers to.
+"""Forgetting what was deleted. Bytes stay for a grace, then the collector takes them.
 
 `*_expired` are for the sweeper: whatever was deleted before a time, at most `limit` adapters at
 once. They take every adapter's lock before they append to the feed, and pass by adapters that are
@@ -20,7 +20,7 @@ from registry_service.models import (
     UploadRow,
     VersionRow,
 )
-from registry_service.repository import journal
+from registry_service.repository import blobs, journal
 
 _PARTS = (AliasRow, AllowedTenantRow, UploadRow, VersionRow)
 
@@ -32,6 +32,9 @@ def has_open_uploads(session: Session, name: AdapterName) -> bool:
 
 def purge_adapter(session: Session, name: AdapterName) -> None:
     """Removes a locked, deleted adapter without open uploads, and everything that is part of it."""
+    of_adapter = (VersionRow.tenant_id == name.tenant, VersionRow.adapter_id == name.adapter)
+    kept = select(VersionRow.storage_path).where(*of_adapter, VersionRow.purge_time.is_(None))
+    blobs.begin_grace(session, session.scalars(kept).all(), datetime.now(UTC))
     for part in _PARTS:
         session.execute(
             delete(part).where(part.tenant_id == name.tenant, part.adapter_id == name.adapter)
@@ -73,12 +76,20 @@ def purge_expired_versions(session: Session, before: datetime, limit: int) -> li
         .with_for_update(skip_locked=True)
     ).all()
     rows = _versions_of([(tenant, adapter) for tenant, adapter in locked], session, *expired)
-    for row in rows:
-        row.purge_time = datetime.now(UTC)
+    purge_versions(session, rows)
     names = [VersionName(row.tenant_id, row.adapter_id, str(row.number)) for row in rows]
     for name in names:
         journal.record_change(session, journal.SYSTEM, "versions.purge", str(name))
     return names
+
+
+def purge_versions(session: Session, rows: Sequence[VersionRow]) -> None:
+    """Gives up the bytes of deleted versions whose adapters are locked."""
+    now = datetime.now(UTC)
+    for row in rows:
+        row.purge_time = now
+    session.flush()
+    blobs.begin_grace(session, [row.storage_path for row in rows], now)
 
 
 def _versions_of(

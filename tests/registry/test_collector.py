@@ -72,6 +72,26 @@ async def test_young_garbage_stays(world: World, adapter: str) -> None:
     assert len(keys(world, "tenants/")) == 2
 
 
+async def test_the_grace_begins_when_bytes_are_given_up(world: World, adapter: str) -> None:
+    version = await publish(world.publisher, adapter, FILES)
+    for method, request in (
+        ("DeleteAdapterVersion", pb.DeleteAdapterVersionRequest(name=version.name)),
+        ("PurgeAdapterVersion", pb.PurgeAdapterVersionRequest(name=version.name)),
+        ("DeleteAdapter", pb.DeleteAdapterRequest(name=adapter)),
+        ("PurgeAdapter", pb.PurgeAdapterRequest(name=adapter)),
+    ):
+        if method == "DeleteAdapter":
+            await publish(world.publisher, adapter, FILES)
+        age_blobs(world)
+        await world.publisher(method, request)
+        if method.startswith("Purge"):
+            await world.registry.service.sweep()
+            assert states(world) == ["stored"], f"{method}: somebody may still want it back"
+    age_blobs(world)
+    await world.registry.service.sweep()
+    assert states(world) == []
+
+
 async def test_a_commit_that_died_leaves_nothing_for_long(world: World, adapter: str) -> None:
     await publish(world.publisher, adapter, FILES)
     purge_versions(world)
