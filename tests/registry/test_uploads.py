@@ -65,13 +65,15 @@ async def test_an_interrupted_upload_is_resumed(world: World, upload: str) -> No
     async def first_half() -> Any:
         for request in list(chunks(upload, FILES, size=200))[:4]:
             yield request
-        await asyncio.sleep(0.2)  # until the server has read them
+        await asyncio.sleep(1.0)  # until the server has read them, on a busy machine too
         raise ConnectionError("the client dies here")
 
     with pytest.raises((LorikeetError, ConnectionError, asyncio.CancelledError)):
         await world.publisher("WriteArtifact", first_half())
-    while sum(offsets.values()) < 600:  # the server stores what had arrived
-        offsets.update(arrived(await world.publisher("GetUpload", get)))
+    async with asyncio.timeout(20):
+        while sum(offsets.values()) < 600:  # the server stores what had arrived
+            offsets.update(arrived(await world.publisher("GetUpload", get)))
+            await asyncio.sleep(0.01)
     rest = [
         chunk(upload, data[offsets[name] :], offsets[name], file_name=name)
         for name, data in FILES.items()
