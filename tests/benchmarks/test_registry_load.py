@@ -1,6 +1,7 @@
 """The load generator asks what it is told to ask, and its figures are those of what it asked."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -66,17 +67,19 @@ def test_a_registry_under_every_kind_of_load(
 
 
 async def test_the_lean_http_client_keeps_its_connection_and_makes_a_new_one() -> None:
-    connections = 0
+    connections: list[asyncio.Event] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal connections
-        connections += 1
+        connections.append(ended := asyncio.Event())
         body = b'{"model_version": {"version": "1"}}'
-        for _ in range(2):
-            request = await reader.readuntil(b"\r\n\r\n")
-            assert f"name={name_of(7)}&alias={ALIAS}".encode() in request
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        with contextlib.suppress(asyncio.IncompleteReadError):  # the client has closed
+            for _ in range(2):
+                request = await reader.readuntil(b"\r\n\r\n")
+                assert f"name={name_of(7)}&alias={ALIAS}".encode() in request
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
@@ -85,4 +88,6 @@ async def test_the_lean_http_client_keeps_its_connection_and_makes_a_new_one() -
         for _ in range(3):
             await lookup.ask(7)
         lookup.close()
-    assert connections == 2
+        for ended in connections:
+            await ended.wait()
+    assert len(connections) == 2
