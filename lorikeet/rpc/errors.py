@@ -162,10 +162,16 @@ def permission_denied(permission: str, resource: str) -> PermissionDeniedError:
     )
 
 
+# grpc.aio's own words, as INTERNAL, when a connection breaks under a write; no server says this.
+_LOST_WHILE_WRITING = "Internal error from Core"
+
+
 def from_rpc_error(error: grpc.RpcError) -> LorikeetError:
     """The typed error behind a failed call, with the details the server attached."""
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return UnavailableError(str(error))
+    if error.details() == _LOST_WHILE_WRITING:
+        return UnavailableError("the connection was lost while a request was being written")
     cls = _BY_CODE.get(error.code(), LorikeetError)
     reason, metadata, violations, retry_after = "", {}, [], None
     quota_violations: list[QuotaViolation] = []
