@@ -17,7 +17,6 @@ from protos import registry_pb2 as pb
 _AGO = re.compile(r"(\d{1,6})([mhd])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _MAX_SHOWN = 60
-_COLLECTIONS = ("tenants", "baseModels", "uploads")
 
 
 def audit(

@@ -93,11 +93,6 @@ def forget(session: Session, storage_path: str, claimed: datetime) -> None:
     )
 
 
-def holds_claim(session: Session, storage_path: str, claimed: datetime) -> bool:
-    row = session.get(BlobRow, storage_path)
-    return row is not None and row.state == DELETING and row.touch_time == claimed
-
-
 def _needed() -> Exists:
     return exists().where(
         VersionRow.storage_path == BlobRow.storage_path, VersionRow.purge_time.is_(None)
