@@ -21,9 +21,10 @@ from protos import registry_pb2 as pb
 from registry_service.access import EVERY_TENANT, Caller, check_may_speak_for, may_use
 from registry_service.calls import Call
 from registry_service.messages import LATEST, profile_message, version_message
-from registry_service.models import AdapterRow, VersionRow
+from registry_service.models import AdapterRow
 from registry_service.operations.versions import alias_absent, version_absent
-from registry_service.repository import adapters, journal, tenants, versions
+from registry_service.repository import adapters, resolution, tenants
+from registry_service.repository.resolution import Found
 
 Selector = AdapterName | AliasName | VersionName
 
@@ -68,12 +69,13 @@ def parse_asked(request: pb.ResolveAdapterRequest) -> Asked:
 
 
 def read_facts(session: Session, asked: Asked) -> Facts:
-    # Read before the rows: a watcher that resumes from it may see a change twice, never miss one.
-    revision = journal.current_revision(session)
-    row = adapters.get(session, asked.adapter)
-    is_live = row is not None and row.delete_time is None
-    allowed = frozenset() if row is None else _listed(session, row, asked.tenant)
-    return Facts(revision, is_live, allowed, _choose(session, asked.selector))
+    selector = asked.selector
+    if isinstance(selector, AdapterName):
+        selector = AliasName(selector.tenant, selector.adapter, LATEST)
+    found = resolution.find(session, asked.tenant, selector)
+    listed = EVERY_TENANT if found.is_shared else asked.tenant.tenant
+    allowed = frozenset({listed}) if found.is_listed else frozenset[str]()
+    return Facts(found.revision, found.is_live, allowed, _choose(selector, found))
 
 
 def decide(
@@ -122,22 +124,19 @@ def _listed(session: Session, row: AdapterRow, tenant: TenantName) -> frozenset[
     return frozenset({EVERY_TENANT}) if there_is else frozenset()
 
 
-def _choose(session: Session, selector: Selector) -> Chosen | NotFoundError:
-    name, alias = selector, ""
-    if not isinstance(name, VersionName):
-        alias = name.alias if isinstance(name, AliasName) else LATEST
-        adapter = AdapterName(selector.tenant, selector.adapter)
-        pointer = versions.get_alias(session, adapter, alias)
-        if pointer is None:
-            return _no_alias(adapter, alias)
-        name = VersionName(adapter.tenant, adapter.adapter, str(pointer.version))
-    row = versions.get(session, name)
+def _choose(selector: AliasName | VersionName, found: Found) -> Chosen | NotFoundError:
+    adapter = AdapterName(selector.tenant, selector.adapter)
+    number, alias = found.aliased, ""
+    if isinstance(selector, VersionName):
+        number = selector.version
+    else:
+        alias = selector.alias
+    if number is None:
+        return _no_alias(adapter, alias)
+    row = found.version
     if row is None or row.delete_time is not None:
+        name = VersionName(adapter.tenant, adapter.adapter, str(number))
         return version_absent(name, row)
-    return _chosen(row, alias)
-
-
-def _chosen(row: VersionRow, alias: str) -> Chosen:
     return Chosen(version_message(row), profile_message(row), alias)
 
 

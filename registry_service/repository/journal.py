@@ -12,7 +12,7 @@ from registry_service.models import AuditRow, ChangeRow, CounterRow
 from registry_service.repository.engine import POSTGRESQL
 
 CHANNEL = "lorikeet_changes"
-_REVISION = "revision"
+REVISION = "revision"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def record_change(
     # The counter's row lock is held until commit, so revisions appear in order and without gaps.
     taken = session.execute(
         update(CounterRow)
-        .where(CounterRow.name == _REVISION)
+        .where(CounterRow.name == REVISION)
         .values(value=CounterRow.value + 1)
         .returning(CounterRow.value)
     ).scalar_one()
@@ -107,9 +107,7 @@ def _audit_row(
 
 def current_revision(session: Session) -> int:
     """The revision of the last committed write this transaction sees."""
-    return session.execute(
-        select(CounterRow.value).where(CounterRow.name == _REVISION)
-    ).scalar_one()
+    return session.execute(select(CounterRow.value).where(CounterRow.name == REVISION)).scalar_one()
 
 
 def changes_after(session: Session, revision: int, limit: int) -> Sequence[ChangeRow]:
