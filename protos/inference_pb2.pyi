@@ -1,4 +1,8 @@
+import datetime
+
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -22,6 +26,12 @@ class Tier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TIER_DISK: _ClassVar[Tier]
     TIER_HOST: _ClassVar[Tier]
     TIER_DEVICE: _ClassVar[Tier]
+
+class RequestState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REQUEST_STATE_UNSPECIFIED: _ClassVar[RequestState]
+    REQUEST_STATE_WAITING: _ClassVar[RequestState]
+    REQUEST_STATE_RUNNING: _ClassVar[RequestState]
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_STOP: FinishReason
 FINISH_REASON_LENGTH: FinishReason
@@ -31,6 +41,9 @@ TIER_REMOTE: Tier
 TIER_DISK: Tier
 TIER_HOST: Tier
 TIER_DEVICE: Tier
+REQUEST_STATE_UNSPECIFIED: RequestState
+REQUEST_STATE_WAITING: RequestState
+REQUEST_STATE_RUNNING: RequestState
 
 class SamplingParams(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "seed", "max_tokens", "min_tokens", "stop", "stop_token_ids", "ignore_eos", "logprobs", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "n", "include_stop_str_in_output", "logit_bias", "prompt_logprobs")
@@ -86,20 +99,22 @@ class TokenIds(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("adapter", "prompt", "prompt_token_ids", "sampling", "tenant", "request_id")
+    __slots__ = ("adapter", "prompt", "prompt_token_ids", "sampling", "tenant", "request_id", "priority")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     prompt: str
     prompt_token_ids: TokenIds
     sampling: SamplingParams
     tenant: str
     request_id: str
-    def __init__(self, adapter: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., tenant: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    priority: int
+    def __init__(self, adapter: _Optional[str] = ..., prompt: _Optional[str] = ..., prompt_token_ids: _Optional[_Union[TokenIds, _Mapping]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., tenant: _Optional[str] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class ChatMessage(_message.Message):
     __slots__ = ("role", "content", "tool_calls", "tool_call_id")
@@ -134,20 +149,24 @@ class ToolCall(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., arguments: _Optional[str] = ...) -> None: ...
 
 class ChatRequest(_message.Message):
-    __slots__ = ("adapter", "messages", "tools", "sampling", "tenant", "request_id")
+    __slots__ = ("adapter", "messages", "tools", "sampling", "tenant", "request_id", "priority", "tool_choice")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     TOOLS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TOOL_CHOICE_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     messages: _containers.RepeatedCompositeFieldContainer[ChatMessage]
     tools: _containers.RepeatedCompositeFieldContainer[Tool]
     sampling: SamplingParams
     tenant: str
     request_id: str
-    def __init__(self, adapter: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., tenant: _Optional[str] = ..., request_id: _Optional[str] = ...) -> None: ...
+    priority: int
+    tool_choice: str
+    def __init__(self, adapter: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., sampling: _Optional[_Union[SamplingParams, _Mapping]] = ..., tenant: _Optional[str] = ..., request_id: _Optional[str] = ..., priority: _Optional[int] = ..., tool_choice: _Optional[str] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("start", "chunk", "complete")
@@ -174,18 +193,22 @@ class GenerateStart(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., base_model: _Optional[str] = ..., num_prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class GenerateChunk(_message.Message):
-    __slots__ = ("token_ids", "text", "logprobs", "index", "prompt_logprobs")
+    __slots__ = ("token_ids", "text", "logprobs", "index", "prompt_logprobs", "tool_calls", "tool_call_error")
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     LOGPROBS_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     PROMPT_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    TOOL_CALL_ERROR_FIELD_NUMBER: _ClassVar[int]
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     text: str
     logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprobs]
     index: int
     prompt_logprobs: _containers.RepeatedCompositeFieldContainer[TokenLogprobs]
-    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., index: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ...) -> None: ...
+    tool_calls: _containers.RepeatedCompositeFieldContainer[ToolCall]
+    tool_call_error: str
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., text: _Optional[str] = ..., logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., index: _Optional[int] = ..., prompt_logprobs: _Optional[_Iterable[_Union[TokenLogprobs, _Mapping]]] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., tool_call_error: _Optional[str] = ...) -> None: ...
 
 class TokenLogprobs(_message.Message):
     __slots__ = ("token_ids", "logprobs", "token_id", "logprob", "rank")
@@ -216,16 +239,18 @@ class GenerateComplete(_message.Message):
     def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., stop_string: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., results: _Optional[_Iterable[_Union[CompletionResult, _Mapping]]] = ...) -> None: ...
 
 class CompletionResult(_message.Message):
-    __slots__ = ("index", "finish_reason", "stop_string", "completion_tokens")
+    __slots__ = ("index", "finish_reason", "stop_string", "completion_tokens", "tool_calls")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     STOP_STRING_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
     index: int
     finish_reason: FinishReason
     stop_string: str
     completion_tokens: int
-    def __init__(self, index: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_string: _Optional[str] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+    tool_calls: _containers.RepeatedCompositeFieldContainer[ToolCall]
+    def __init__(self, index: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., stop_string: _Optional[str] = ..., completion_tokens: _Optional[int] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens", "cached_tokens")
@@ -280,7 +305,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ServerInfo(_message.Message):
-    __slots__ = ("version", "base_model", "base_model_revision", "config_digest", "device", "dtype", "max_model_len", "max_lora_rank", "max_num_seqs", "max_num_batched_tokens", "memory", "num_running", "num_waiting", "base_weight_bytes", "device_memory")
+    __slots__ = ("version", "base_model", "base_model_revision", "config_digest", "device", "dtype", "max_model_len", "max_lora_rank", "max_num_seqs", "max_num_batched_tokens", "memory", "num_running", "num_waiting", "base_weight_bytes", "device_memory", "draining", "num_warm_adapters", "num_warm_adapters_ready", "registry_lease")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -296,6 +321,10 @@ class ServerInfo(_message.Message):
     NUM_WAITING_FIELD_NUMBER: _ClassVar[int]
     BASE_WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    NUM_WARM_ADAPTERS_FIELD_NUMBER: _ClassVar[int]
+    NUM_WARM_ADAPTERS_READY_FIELD_NUMBER: _ClassVar[int]
+    REGISTRY_LEASE_FIELD_NUMBER: _ClassVar[int]
     version: str
     base_model: str
     base_model_revision: str
@@ -311,7 +340,11 @@ class ServerInfo(_message.Message):
     num_waiting: int
     base_weight_bytes: int
     device_memory: DeviceMemory
-    def __init__(self, version: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., config_digest: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_lora_rank: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ..., base_weight_bytes: _Optional[int] = ..., device_memory: _Optional[_Union[DeviceMemory, _Mapping]] = ...) -> None: ...
+    draining: bool
+    num_warm_adapters: int
+    num_warm_adapters_ready: int
+    registry_lease: _duration_pb2.Duration
+    def __init__(self, version: _Optional[str] = ..., base_model: _Optional[str] = ..., base_model_revision: _Optional[str] = ..., config_digest: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_lora_rank: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., memory: _Optional[_Union[MemoryUse, _Mapping]] = ..., num_running: _Optional[int] = ..., num_waiting: _Optional[int] = ..., base_weight_bytes: _Optional[int] = ..., device_memory: _Optional[_Union[DeviceMemory, _Mapping]] = ..., draining: _Optional[bool] = ..., num_warm_adapters: _Optional[int] = ..., num_warm_adapters_ready: _Optional[int] = ..., registry_lease: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class DeviceMemory(_message.Message):
     __slots__ = ("total_bytes", "available_bytes", "process_bytes")
@@ -354,7 +387,7 @@ class PrefetchAdaptersRequest(_message.Message):
     def __init__(self, adapters: _Optional[_Iterable[str]] = ..., tier: _Optional[_Union[Tier, str]] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class PrefetchProgress(_message.Message):
-    __slots__ = ("adapter", "adapter_version", "digest", "bytes_done", "bytes_total", "tier", "done")
+    __slots__ = ("adapter", "adapter_version", "digest", "bytes_done", "bytes_total", "tier", "done", "failure")
     ADAPTER_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -362,6 +395,7 @@ class PrefetchProgress(_message.Message):
     BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     adapter: str
     adapter_version: str
     digest: str
@@ -369,7 +403,18 @@ class PrefetchProgress(_message.Message):
     bytes_total: int
     tier: Tier
     done: bool
-    def __init__(self, adapter: _Optional[str] = ..., adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., tier: _Optional[_Union[Tier, str]] = ..., done: _Optional[bool] = ...) -> None: ...
+    failure: Failure
+    def __init__(self, adapter: _Optional[str] = ..., adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., tier: _Optional[_Union[Tier, str]] = ..., done: _Optional[bool] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("reason", "message", "retry_time")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_TIME_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    retry_time: _timestamp_pb2.Timestamp
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., retry_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class PinAdapterRequest(_message.Message):
     __slots__ = ("adapter", "tenant")
@@ -422,7 +467,7 @@ class ListLoadedAdaptersResponse(_message.Message):
     def __init__(self, adapters: _Optional[_Iterable[_Union[LoadedAdapter, _Mapping]]] = ...) -> None: ...
 
 class LoadedAdapter(_message.Message):
-    __slots__ = ("adapter_version", "digest", "tier", "disk_bytes", "device_bytes", "pages", "rank", "pinned", "running_requests", "host_bytes")
+    __slots__ = ("adapter_version", "digest", "tier", "disk_bytes", "device_bytes", "pages", "rank", "pinned", "running_requests", "host_bytes", "warm", "failure")
     ADAPTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
@@ -433,6 +478,8 @@ class LoadedAdapter(_message.Message):
     PINNED_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     HOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WARM_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     adapter_version: str
     digest: str
     tier: Tier
@@ -443,7 +490,43 @@ class LoadedAdapter(_message.Message):
     pinned: bool
     running_requests: int
     host_bytes: int
-    def __init__(self, adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., disk_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., pages: _Optional[int] = ..., rank: _Optional[int] = ..., pinned: _Optional[bool] = ..., running_requests: _Optional[int] = ..., host_bytes: _Optional[int] = ...) -> None: ...
+    warm: bool
+    failure: Failure
+    def __init__(self, adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., disk_bytes: _Optional[int] = ..., device_bytes: _Optional[int] = ..., pages: _Optional[int] = ..., rank: _Optional[int] = ..., pinned: _Optional[bool] = ..., running_requests: _Optional[int] = ..., host_bytes: _Optional[int] = ..., warm: _Optional[bool] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class ListRequestsRequest(_message.Message):
+    __slots__ = ("tenant",)
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    tenant: str
+    def __init__(self, tenant: _Optional[str] = ...) -> None: ...
+
+class ListRequestsResponse(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[RequestInfo]
+    def __init__(self, requests: _Optional[_Iterable[_Union[RequestInfo, _Mapping]]] = ...) -> None: ...
+
+class RequestInfo(_message.Message):
+    __slots__ = ("request_id", "tenant", "principal", "adapter_version", "state", "prompt_tokens", "completion_tokens", "age", "time_to_first_token")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    AGE_FIELD_NUMBER: _ClassVar[int]
+    TIME_TO_FIRST_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    tenant: str
+    principal: str
+    adapter_version: str
+    state: RequestState
+    prompt_tokens: int
+    completion_tokens: int
+    age: _duration_pb2.Duration
+    time_to_first_token: _duration_pb2.Duration
+    def __init__(self, request_id: _Optional[str] = ..., tenant: _Optional[str] = ..., principal: _Optional[str] = ..., adapter_version: _Optional[str] = ..., state: _Optional[_Union[RequestState, str]] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., time_to_first_token: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class DrainRequest(_message.Message):
     __slots__ = ()

@@ -306,6 +306,11 @@ class AdapterRuntimeStub:
                 request_serializer=protos_dot_inference__pb2.ListLoadedAdaptersRequest.SerializeToString,
                 response_deserializer=protos_dot_inference__pb2.ListLoadedAdaptersResponse.FromString,
                 _registered_method=True)
+        self.ListRequests = channel.unary_unary(
+                '/lorikeet.inference.v1.AdapterRuntime/ListRequests',
+                request_serializer=protos_dot_inference__pb2.ListRequestsRequest.SerializeToString,
+                response_deserializer=protos_dot_inference__pb2.ListRequestsResponse.FromString,
+                _registered_method=True)
         self.Drain = channel.unary_unary(
                 '/lorikeet.inference.v1.AdapterRuntime/Drain',
                 request_serializer=protos_dot_inference__pb2.DrainRequest.SerializeToString,
@@ -317,7 +322,8 @@ class AdapterRuntimeServicer:
     """Missing associated documentation comment in .proto file."""
 
     def PrefetchAdapters(self, request, context):
-        """Brings adapters to the asked tier, with progress. Ends when all are there, or with the first error.
+        """Brings adapters to the asked tier, with progress. Each goes on whatever becomes of the others; when all are done,
+        the call ends with the error of the first that failed, if any did.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -352,8 +358,16 @@ class AdapterRuntimeServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRequests(self, request, context):
+        """The requests that wait or run now, oldest first: the caller's tenant's, or every tenant's for administrators.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Drain(self, request, context):
-        """Stops admitting requests and answers when the running ones have ended. Administrators only.
+        """Stops admitting requests (UNAVAILABLE SHUTTING_DOWN) and answers when the running ones have ended; the service is
+        NOT_SERVING from then on, until it is started again. Administrators only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -386,6 +400,11 @@ def add_AdapterRuntimeServicer_to_server(servicer, server):
                     servicer.ListLoadedAdapters,
                     request_deserializer=protos_dot_inference__pb2.ListLoadedAdaptersRequest.FromString,
                     response_serializer=protos_dot_inference__pb2.ListLoadedAdaptersResponse.SerializeToString,
+            ),
+            'ListRequests': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRequests,
+                    request_deserializer=protos_dot_inference__pb2.ListRequestsRequest.FromString,
+                    response_serializer=protos_dot_inference__pb2.ListRequestsResponse.SerializeToString,
             ),
             'Drain': grpc.unary_unary_rpc_method_handler(
                     servicer.Drain,
@@ -528,6 +547,33 @@ class AdapterRuntime:
             '/lorikeet.inference.v1.AdapterRuntime/ListLoadedAdapters',
             protos_dot_inference__pb2.ListLoadedAdaptersRequest.SerializeToString,
             protos_dot_inference__pb2.ListLoadedAdaptersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRequests(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/lorikeet.inference.v1.AdapterRuntime/ListRequests',
+            protos_dot_inference__pb2.ListRequestsRequest.SerializeToString,
+            protos_dot_inference__pb2.ListRequestsResponse.FromString,
             options,
             channel_credentials,
             insecure,

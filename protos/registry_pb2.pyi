@@ -40,7 +40,7 @@ PERMISSION_ACT_AS: Permission
 PERMISSION_AUDIT: Permission
 
 class Adapter(_message.Message):
-    __slots__ = ("name", "display_name", "description", "labels", "base_model", "latest_version", "aliases", "etag", "create_time", "update_time", "delete_time", "profile", "purge_time")
+    __slots__ = ("name", "display_name", "description", "labels", "base_model", "latest_version", "aliases", "etag", "create_time", "update_time", "delete_time", "profile", "purge_time", "warm_aliases")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class Adapter(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     PURGE_TIME_FIELD_NUMBER: _ClassVar[int]
+    WARM_ALIASES_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     description: str
@@ -74,7 +75,8 @@ class Adapter(_message.Message):
     delete_time: _timestamp_pb2.Timestamp
     profile: AdapterProfile
     purge_time: _timestamp_pb2.Timestamp
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., base_model: _Optional[str] = ..., latest_version: _Optional[int] = ..., aliases: _Optional[_Iterable[_Union[Alias, _Mapping]]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ..., purge_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    warm_aliases: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., description: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., base_model: _Optional[str] = ..., latest_version: _Optional[int] = ..., aliases: _Optional[_Iterable[_Union[Alias, _Mapping]]] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., delete_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ..., purge_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., warm_aliases: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AdapterProfile(_message.Message):
     __slots__ = ("chat_template", "tool_call_parser", "stop", "default_sampling")
@@ -628,20 +630,34 @@ class GetDownloadUrlResponse(_message.Message):
     def __init__(self, url: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Tenant(_message.Message):
-    __slots__ = ("name", "display_name", "create_time", "quota", "usage", "etag")
+    __slots__ = ("name", "display_name", "create_time", "quota", "usage", "etag", "serving")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DISPLAY_NAME_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     QUOTA_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
+    SERVING_FIELD_NUMBER: _ClassVar[int]
     name: str
     display_name: str
     create_time: _timestamp_pb2.Timestamp
     quota: TenantQuota
     usage: TenantUsage
     etag: str
-    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quota: _Optional[_Union[TenantQuota, _Mapping]] = ..., usage: _Optional[_Union[TenantUsage, _Mapping]] = ..., etag: _Optional[str] = ...) -> None: ...
+    serving: ServingLimits
+    def __init__(self, name: _Optional[str] = ..., display_name: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., quota: _Optional[_Union[TenantQuota, _Mapping]] = ..., usage: _Optional[_Union[TenantUsage, _Mapping]] = ..., etag: _Optional[str] = ..., serving: _Optional[_Union[ServingLimits, _Mapping]] = ...) -> None: ...
+
+class ServingLimits(_message.Message):
+    __slots__ = ("weight", "max_concurrent_requests", "max_requests_per_minute", "max_tokens_per_minute")
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUESTS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    weight: float
+    max_concurrent_requests: int
+    max_requests_per_minute: int
+    max_tokens_per_minute: int
+    def __init__(self, weight: _Optional[float] = ..., max_concurrent_requests: _Optional[int] = ..., max_requests_per_minute: _Optional[int] = ..., max_tokens_per_minute: _Optional[int] = ...) -> None: ...
 
 class TenantQuota(_message.Message):
     __slots__ = ("max_bytes", "max_adapters", "max_versions", "max_rank")
@@ -858,11 +874,15 @@ class IdentifyCallerRequest(_message.Message):
     def __init__(self, api_key: _Optional[str] = ..., subject: _Optional[str] = ...) -> None: ...
 
 class Identity(_message.Message):
-    __slots__ = ("principal", "tenant", "grants")
+    __slots__ = ("principal", "tenant", "grants", "expire_time", "api_key")
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     GRANTS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    API_KEY_FIELD_NUMBER: _ClassVar[int]
     principal: str
     tenant: str
     grants: _containers.RepeatedCompositeFieldContainer[Grant]
-    def __init__(self, principal: _Optional[str] = ..., tenant: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ...) -> None: ...
+    expire_time: _timestamp_pb2.Timestamp
+    api_key: str
+    def __init__(self, principal: _Optional[str] = ..., tenant: _Optional[str] = ..., grants: _Optional[_Iterable[_Union[Grant, _Mapping]]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., api_key: _Optional[str] = ...) -> None: ...

@@ -13,6 +13,7 @@ from registry_service.models.adapters import (
     AllowedTenantRow,
     BaseModelRow,
     VersionRow,
+    WarmAliasRow,
 )
 from registry_service.models.artifacts import BlobRow, UploadChunkRow, UploadRow
 from registry_service.models.base import Base
@@ -44,4 +45,5 @@ __all__ = [
     "UploadChunkRow",
     "UploadRow",
     "VersionRow",
+    "WarmAliasRow",
 ]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy import Double, ForeignKey, ForeignKeyConstraint, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from registry_service.models.base import Base
@@ -18,6 +18,10 @@ class TenantRow(Base):
     max_adapters: Mapped[int | None]
     max_versions: Mapped[int | None]
     max_rank: Mapped[int | None]
+    serving_weight: Mapped[float | None] = mapped_column(Double)
+    max_concurrent_requests: Mapped[int | None]
+    max_requests_per_minute: Mapped[int | None]
+    max_tokens_per_minute: Mapped[int | None]
 
 
 class PrincipalRow(Base):

@@ -47,6 +47,9 @@ class AdapterRow(Base):
     allowed_tenants: Mapped[list["AllowedTenantRow"]] = relationship(
         order_by="AllowedTenantRow.allowed_tenant_id", viewonly=True
     )
+    warm_aliases: Mapped[list["WarmAliasRow"]] = relationship(
+        order_by="WarmAliasRow.alias_id", viewonly=True
+    )
 
 
 class VersionRow(Base):
@@ -105,3 +108,19 @@ class AllowedTenantRow(Base):
     allowed_tenant_id: Mapped[str] = mapped_column(
         ForeignKey("tenants.id"), primary_key=True, index=True
     )
+
+
+class WarmAliasRow(Base):
+    """An alias whose version inference services keep loaded; it need not exist yet."""
+
+    __tablename__ = "warm_aliases"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["tenant_id", "adapter_id"],
+            ["adapters.tenant_id", "adapters.id"],
+            ondelete="CASCADE",
+        ),
+    )
+    tenant_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    adapter_id: Mapped[str] = mapped_column(String(63), primary_key=True)
+    alias_id: Mapped[str] = mapped_column(String(63), primary_key=True)
