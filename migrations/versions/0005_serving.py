@@ -4,6 +4,7 @@ Revision ID: 0005
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,7 +14,7 @@ down_revision: str | Sequence[str] | None = "0004"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
-_COLUMNS = (
+_COLUMNS: tuple[tuple[str, sa.types.TypeEngine[Any]], ...] = (
     ("serving_weight", sa.Double()),
     ("max_concurrent_requests", sa.BigInteger()),
     ("max_requests_per_minute", sa.BigInteger()),
