@@ -5,10 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+from lorikeet.rpc.feed_cache import FeedCache, Loaded
 from lorikeet.rpc.names import ApiKeyName
 from registry_service.access import Caller, split_api_key
 from registry_service.credentials import Credential, CredentialKind
-from registry_service.feed_cache import FeedCache, Loaded
 from registry_service.repository import principals
 from registry_service.repository.database import Database
 from registry_service.repository.journal import Change

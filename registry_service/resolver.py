@@ -4,11 +4,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from lorikeet.rpc.feed_cache import FeedCache, Loaded
 from protos import registry_pb2 as pb
 from registry_service.access import Caller, check_may_speak_for
 from registry_service.calls import CallRunner
 from registry_service.feed import ChangeFeed
-from registry_service.feed_cache import FeedCache, Loaded
 from registry_service.metrics import FeedMetrics
 from registry_service.operations.resolution import (
     Asked,

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Loaded(Generic[Value]):
-    """A value from the database, what it was made from, and for how many seconds it may serve.
+    """A loaded value, what it was made from, and for how many seconds it may serve.
 
     0 seconds: not at all.
     """

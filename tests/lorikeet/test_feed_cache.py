@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_service.feed_cache import FeedCache, Loaded
+from lorikeet.rpc.feed_cache import FeedCache, Loaded
 
 SECONDS = 60.0
 
