@@ -47,15 +47,17 @@ format: $(VENV)/.installed-dev
 secrets:  ## Passwords and certificates for docker-compose.yml, in deploy/secrets; what is there stays
 	@deploy/secrets.sh
 
-protos: $(VENV)/.installed-dev  ## Regenerate the checked-in gRPC code
+protos: $(VENV)/.installed-dev  ## Regenerate the checked-in gRPC code and the API reference
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
+	$(BIN)/python -m protos.reference docs/api
 
-protos-check: $(VENV)/.installed-dev  ## Fail when the checked-in gRPC code is not what the protos give
+protos-check: $(VENV)/.installed-dev  ## Fail when gRPC code or API reference are not what the protos give
 	@fresh=$$(mktemp -d) && trap 'rm -r "$$fresh"' EXIT && \
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out="$$fresh" --pyi_out="$$fresh" \
 	    --grpc_python_out="$$fresh" protos/*.proto && \
-	for file in "$$fresh"/protos/*; do \
-	    cmp "$$file" "protos/$$(basename "$$file")" || { echo "run 'make protos'"; exit 1; }; \
+	$(BIN)/python -m protos.reference "$$fresh/docs/api" && \
+	(cd "$$fresh" && find . -type f) | while read -r file; do \
+	    cmp "$$fresh/$$file" "$$file" || { echo "run 'make protos'"; exit 1; }; \
 	done
 
 install: $(VENV)/.installed
