@@ -56,6 +56,12 @@ def tenant_message(row: TenantRow) -> pb.Tenant:
             max_rank=row.max_rank,
         ),
         etag=tenant_etag(row),
+        serving=pb.ServingLimits(
+            weight=row.serving_weight,
+            max_concurrent_requests=row.max_concurrent_requests,
+            max_requests_per_minute=row.max_requests_per_minute,
+            max_tokens_per_minute=row.max_tokens_per_minute,
+        ),
     )
 
 

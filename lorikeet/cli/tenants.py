@@ -1,11 +1,9 @@
 """`lorikeet tenants`."""
 
-import re
 from typing import Annotated
 
 import typer
 
-from lorikeet.cli.failures import CommandError
 from lorikeet.cli.output import (
     EtagOption,
     JsonOption,
@@ -19,23 +17,25 @@ from lorikeet.cli.output import (
     stdout,
 )
 from lorikeet.cli.settings import Settings
-from lorikeet.operations.tenants import QuotaName
-from protos import registry_pb2 as pb
+from lorikeet.cli.tenant_limits import (
+    AdaptersOption,
+    BytesOption,
+    ConcurrencyOption,
+    RankOption,
+    RequestRateOption,
+    TokenRateOption,
+    VersionsOption,
+    WeightOption,
+    own_limits,
+    quota_of,
+    serving_of,
+    shown_limit,
+)
 
-app = typer.Typer(no_args_is_help=True, help="Tenants, their quotas and what they use.")
+app = typer.Typer(no_args_is_help=True, help="Tenants, their limits and what they use.")
 
 TenantArgument = Annotated[str, typer.Argument(help="Its id: lower-case letters, digits, '.-_'.")]
 DisplayNameOption = Annotated[str | None, typer.Option(help="Its name for people.")]
-_LIMIT_HELP = "A number, or `default` for the registry's."
-BytesOption = Annotated[
-    str | None, typer.Option(help="Bytes stored and being uploaded: 500GiB, or `default`.")
-]
-AdaptersOption = Annotated[str | None, typer.Option(help=f"Adapters. {_LIMIT_HELP}")]
-VersionsOption = Annotated[str | None, typer.Option(help=f"Versions of each. {_LIMIT_HELP}")]
-RankOption = Annotated[str | None, typer.Option(help=f"Rank of a module. {_LIMIT_HELP}")]
-
-_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_LIMIT = re.compile(r"(\d{1,15})\s*(KiB|MiB|GiB|TiB|)")
 
 
 @app.command()
@@ -47,15 +47,24 @@ def create(
     max_adapters: AdaptersOption = None,
     max_versions: VersionsOption = None,
     max_rank: RankOption = None,
+    weight: WeightOption = None,
+    max_concurrent_requests: ConcurrencyOption = None,
+    max_requests_per_minute: RequestRateOption = None,
+    max_tokens_per_minute: TokenRateOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Creates a tenant; `lorikeet keys create` then gives it a key.
 
     For example: lorikeet tenants create acme --max-bytes 500GiB --max-adapters 1000
     """
-    quota = _quota(max_bytes, max_adapters, max_versions, max_rank)
+    quota = quota_of(max_bytes, max_adapters, max_versions, max_rank)
+    serving = serving_of(
+        weight, max_concurrent_requests, max_requests_per_minute, max_tokens_per_minute
+    )
     with Settings.of(context).admin() as admin:
-        created = admin.create_tenant(tenant, display_name=display_name or "", quota=quota)
+        created = admin.create_tenant(
+            tenant, display_name=display_name or "", quota=quota, serving=serving
+        )
     print_result(created, as_json, f"created {created.name}")
 
 
@@ -71,7 +80,7 @@ def list_tenants(context: typer.Context, as_json: JsonOption = False) -> None:
         (
             tenant.name.removeprefix("tenants/"),
             tenant.display_name,
-            _own_limits(tenant.quota),
+            own_limits(tenant),
             format_time(tenant.create_time),
         )
         for tenant in tenants
@@ -81,7 +90,7 @@ def list_tenants(context: typer.Context, as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(context: typer.Context, tenant: TenantArgument, as_json: JsonOption = False) -> None:
-    """Shows a tenant, its quota and what it uses of it."""
+    """Shows a tenant, its limits and what it uses of them."""
     with Settings.of(context).admin() as admin:
         shown = admin.get_tenant(tenant)
     if as_json:
@@ -91,13 +100,21 @@ def show(context: typer.Context, tenant: TenantArgument, as_json: JsonOption = F
     stdout().print(f"{name}  etag {shown.etag}", markup=False)
     usage, quota = shown.usage, shown.quota
     rows = (
-        ("bytes", format_bytes(usage.bytes), _limit(quota, "max_bytes")),
-        ("adapters", str(usage.adapters), _limit(quota, "max_adapters")),
-        ("versions", str(usage.versions), f"{_limit(quota, 'max_versions')} of one adapter"),
+        ("bytes", format_bytes(usage.bytes), shown_limit(quota, "max_bytes")),
+        ("adapters", str(usage.adapters), shown_limit(quota, "max_adapters")),
+        ("versions", str(usage.versions), f"{shown_limit(quota, 'max_versions')} of one adapter"),
         ("open uploads", str(usage.open_uploads), ""),
-        ("rank of a module", "", _limit(quota, "max_rank")),
+        ("rank of a module", "", shown_limit(quota, "max_rank")),
     )
     print_table(("", "used", "limit"), rows, "")
+    serving = shown.serving
+    granted = (
+        ("weight", shown_limit(serving, "weight")),
+        ("concurrent requests", shown_limit(serving, "max_concurrent_requests")),
+        ("requests per minute", shown_limit(serving, "max_requests_per_minute")),
+        ("tokens per minute", shown_limit(serving, "max_tokens_per_minute")),
+    )
+    print_table(("", "in each inference service"), granted, "")
 
 
 @app.command()
@@ -109,17 +126,26 @@ def update(
     max_adapters: AdaptersOption = None,
     max_versions: VersionsOption = None,
     max_rank: RankOption = None,
+    weight: WeightOption = None,
+    max_concurrent_requests: ConcurrencyOption = None,
+    max_requests_per_minute: RequestRateOption = None,
+    max_tokens_per_minute: TokenRateOption = None,
     etag: EtagOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Changes a tenant's name or limits; what is not given stays.
 
-    For example: lorikeet tenants update acme --max-bytes 1TiB --max-rank default
+    For example: lorikeet tenants update acme --max-bytes 1TiB --weight 3 --max-rank default
     """
-    quota = _quota(max_bytes, max_adapters, max_versions, max_rank)
+    quota = quota_of(max_bytes, max_adapters, max_versions, max_rank)
+    serving = serving_of(
+        weight, max_concurrent_requests, max_requests_per_minute, max_tokens_per_minute
+    )
     with Settings.of(context).admin() as admin:
-        updated = admin.update_tenant(tenant, display_name=display_name, quota=quota, etag=etag)
-    limits = _own_limits(updated.quota) or "the registry's"
+        updated = admin.update_tenant(
+            tenant, display_name=display_name, quota=quota, serving=serving, etag=etag
+        )
+    limits = own_limits(updated) or "the defaults"
     print_result(updated, as_json, f"updated {updated.name}; its limits: {limits}")
 
 
@@ -130,35 +156,3 @@ def delete(context: typer.Context, tenant: TenantArgument, yes: YesOption = Fals
     with Settings.of(context).admin() as admin:
         admin.delete_tenant(tenant)
     stdout().print(f"deleted tenants/{tenant}", markup=False)
-
-
-def _quota(
-    max_bytes: str | None, max_adapters: str | None, max_versions: str | None, max_rank: str | None
-) -> dict[QuotaName, int | None]:
-    given: dict[QuotaName, str | None] = {
-        "max_bytes": max_bytes,
-        "max_adapters": max_adapters,
-        "max_versions": max_versions,
-        "max_rank": max_rank,
-    }
-    return {name: _parsed(name, text) for name, text in given.items() if text is not None}
-
-
-def _parsed(name: QuotaName, text: str) -> int | None:
-    if text == "default":
-        return None
-    match = _LIMIT.fullmatch(text)
-    if match is None or (match[2] and name != "max_bytes"):
-        raise CommandError(f"{name}: {text!r} is not a limit: give a number or `default`")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _own_limits(quota: pb.TenantQuota) -> str:
-    return ", ".join(f"{f.name} {_limit(quota, f.name)}" for f, _ in quota.ListFields())
-
-
-def _limit(quota: pb.TenantQuota, name: str) -> str:
-    if not quota.HasField(name):
-        return "default"
-    value = getattr(quota, name)
-    return format_bytes(value) if name == "max_bytes" else str(value)

@@ -1,4 +1,4 @@
-"""Tenants, their quotas and what they use; administrators write, auditors read."""
+"""Tenants, their limits and what they use; administrators write, auditors read."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,10 +9,16 @@ from google.protobuf.empty_pb2 import Empty
 from lorikeet.rpc.errors import AlreadyExistsError, FailedPreconditionError, permission_denied
 from lorikeet.rpc.names import TenantName, check_identifier
 from protos import registry_pb2 as pb
+from registry_service.access import ACT_AS
 from registry_service.calls import Call
 from registry_service.messages import tenant_etag, tenant_message, usage_message
 from registry_service.models import TenantRow
 from registry_service.operations.changed import check_etag, difference
+from registry_service.operations.serving_limits import (
+    SERVING_FIELDS,
+    apply_serving,
+    described_serving,
+)
 from registry_service.repository import tenants
 from registry_service.repository.idempotency import once
 from registry_service.requests import FieldPaths, allow_only, check_text, invalid
@@ -20,13 +26,13 @@ from registry_service.requests import FieldPaths, allow_only, check_text, invali
 MAX_DISPLAY_NAME = 256
 
 _LIMITS = tuple(pb.TenantQuota.DESCRIPTOR.fields_by_name)
-_PATHS = FieldPaths("tenant", {"display_name": (), "quota": _LIMITS})
+_PATHS = FieldPaths("tenant", {"display_name": (), "quota": _LIMITS, "serving": SERVING_FIELDS})
 
 
 def create_tenant(call: Call, request: pb.CreateTenantRequest) -> pb.Tenant:
     call.require_admin("tenants")
     name = TenantName(check_identifier(request.tenant_id, "tenant_id"))
-    allow_only(request.tenant, {"display_name", "quota"}, "tenant")
+    allow_only(request.tenant, {"display_name", "quota", "serving"}, "tenant")
 
     def create() -> tuple[str, TenantRow]:
         if tenants.get(call.session, name.tenant) is not None:
@@ -49,7 +55,10 @@ def create_tenant(call: Call, request: pb.CreateTenantRequest) -> pb.Tenant:
 
 
 def get_tenant(call: Call, request: pb.GetTenantRequest) -> pb.Tenant:
+    """To auditors with its usage; to services that act for the tenant without."""
     name = TenantName.parse(request.name)
+    if call.caller.holds(ACT_AS, name.tenant) and not call.caller.audits(name.tenant):
+        return tenant_message(existing_tenant(call, name))
     call.require_auditor(name.tenant, str(name))
     message = tenant_message(existing_tenant(call, name))
     message.usage.CopyFrom(usage_message(tenants.usage(call.session, name.tenant)))
@@ -122,6 +131,7 @@ def _apply(row: TenantRow, message: pb.Tenant, paths: frozenset[str]) -> None:
     for limit in _LIMITS:
         if f"quota.{limit}" in paths:
             setattr(row, limit, _checked_limit(message.quota, limit))
+    apply_serving(row, message.serving, paths)
 
 
 def _checked_limit(quota: pb.TenantQuota, limit: str) -> int | None:
@@ -134,5 +144,6 @@ def _checked_limit(quota: pb.TenantQuota, limit: str) -> int | None:
 
 
 def _described(row: TenantRow) -> Mapping[str, Any]:
-    limits = {limit: getattr(row, limit) for limit in _LIMITS}
-    return {"display_name": row.display_name, **limits}
+    quota = {limit: getattr(row, limit) for limit in _LIMITS}
+    serving = {f"serving.{field}": value for field, value in described_serving(row).items()}
+    return {"display_name": row.display_name, **quota, **serving}

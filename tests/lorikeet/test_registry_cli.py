@@ -166,6 +166,22 @@ def test_quotas_by_command(registry: Registry) -> None:
     assert "TENANT_NOT_EMPTY" in registry.refused("tenants", "delete", "small", "-y")
 
 
+def test_serving_limits_by_command(registry: Registry) -> None:
+    created = registry.ok("tenants", "create", "busy", "--weight", "2.5")
+    assert created.strip() == "created tenants/busy"
+    limits = ("--max-concurrent-requests", "0", "--max-tokens-per-minute", "100000")
+    said = registry.ok("tenants", "update", "busy", *limits)
+    assert "weight 2.5, max_concurrent_requests 0, max_tokens_per_minute 100000" in said
+    said = registry.ok("tenants", "update", "busy", "--max-concurrent-requests", "default")
+    assert "max_concurrent_requests" not in said
+    shown = registry.json("tenants", "show", "busy")
+    assert shown["serving"] == {"weight": 2.5, "max_tokens_per_minute": 100000}
+    assert "tokens per minute    100000" in registry.ok("tenants", "show", "busy")
+    for option, value in (("--weight", "much"), ("--max-requests-per-minute", "2KiB")):
+        assert value in registry.refused("tenants", "update", "busy", option, value)
+    assert "tenant.serving.weight" in registry.refused("tenants", "update", "busy", "--weight", "0")
+
+
 def test_the_audit_trail_by_command(registry: Registry) -> None:
     registry.ok("tenants", "create", "traced", "--display-name", "Traced")
     registry.ok("tenants", "update", "traced", "--display-name", "Traced again")
@@ -201,6 +217,6 @@ async def test_the_asynchronous_client_does_the_same(registry: Registry) -> None
             "versions.undelete",
         ]
         assert updated.description == "d"
-        tenant = await admin.update_tenant("globex", quota={"max_rank": 8})
-        assert tenant.quota.max_rank == 8
+        tenant = await admin.update_tenant("globex", quota={"max_rank": 8}, serving={"weight": 3})
+        assert (tenant.quota.max_rank, tenant.serving.weight) == (8, 3)
         assert (await admin.get_tenant("globex")).usage.adapters == 0

@@ -44,6 +44,7 @@ READERS = EVERYONE - {STRANGER}
 USERS = frozenset({USER, PUBLISHER, AGENT, ADMIN})
 PUBLISHERS = frozenset({PUBLISHER, ADMIN})
 AUDITORS = frozenset({AUDITOR, ADMIN})
+SERVING = frozenset({AGENT, AUDITOR, ADMIN})
 ADMINS = frozenset({ADMIN})
 
 
@@ -166,7 +167,7 @@ RPCS: Mapping[str, Rpc] = {
         ),
     ),
     "CreateTenant": Rpc(ADMINS, lambda t: pb.CreateTenantRequest(tenant_id="acme")),
-    "GetTenant": Rpc(AUDITORS, lambda t: pb.GetTenantRequest(name=t.tenant)),
+    "GetTenant": Rpc(SERVING, lambda t: pb.GetTenantRequest(name=t.tenant)),
     "ListTenants": Rpc(AUDITORS, lambda t: pb.ListTenantsRequest()),
     "UpdateTenant": Rpc(
         ADMINS,
