@@ -167,7 +167,7 @@ class RegistryService:
         server = self._server.server
         settings = self._settings
         resolver = Resolver(runner, self._database, feed, self._metrics.feed)
-        watchers = Watchers(runner, feed, settings.heartbeat_seconds)
+        watchers = Watchers(runner, feed, settings.heartbeat_seconds, settings.slow_watcher_seconds)
         adapters = AdapterServicer(runner, resolver, watchers)
         publisher = Publisher(runner, self._keeper, settings.max_artifact_bytes)
         artifacts = ArtifactServicer(

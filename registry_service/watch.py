@@ -16,7 +16,6 @@ from registry_service.operations.changes import check_may_watch, read_changes
 
 # However quiet it is, who watches is checked again: tokens expire.
 _CHECK_SECONDS = 5.0
-_MAX_WRITE_SECONDS = 10.0
 
 
 class Watchers:
@@ -31,7 +30,7 @@ class Watchers:
         runner: CallRunner,
         feed: ChangeFeed,
         heartbeat_seconds: float,
-        max_write_seconds: float = _MAX_WRITE_SECONDS,
+        max_write_seconds: float,
     ) -> None:
         self._runner = runner
         self._feed = feed
