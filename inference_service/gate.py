@@ -58,6 +58,10 @@ class Admitted:
         return self.adapter.artifact.version_name if self.adapter else ""
 
     @property
+    def alias(self) -> str:
+        return self.adapter.alias if self.adapter else ""
+
+    @property
     def digest(self) -> str:
         return self.adapter.artifact.digest if self.adapter else ""
 

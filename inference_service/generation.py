@@ -1,9 +1,8 @@
 """The life of one request: gate, queue, prompt, adapter, engine, text."""
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from grpc import aio
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission, Ticket
 from inference_service.completion import Completion
+from inference_service.deadline import Deadline
 from inference_service.engine.client import EngineClient
 from inference_service.engine.request import TokenOutput
 from inference_service.engine_errors import engine_restarting, translated_engine_errors
@@ -23,6 +23,7 @@ from inference_service.reader_watch import ReaderWatch
 from inference_service.request_record import RequestRecord, checked_request_id, recorded
 from inference_service.sampling import (
     SamplingPlan,
+    check_priority,
     check_prompt,
     check_sampling,
     plan_sampling,
@@ -30,7 +31,7 @@ from inference_service.sampling import (
 )
 from inference_service.sampling_ranges import ModelLimits
 from inference_service.tokenizer import ModelTokenizer
-from lorikeet.rpc.errors import DeadlineExceededError, InternalError
+from lorikeet.rpc.errors import InternalError
 from lorikeet.rpc.names import BaseModelName
 from protos import inference_pb2
 
@@ -56,6 +57,7 @@ class GenerationRequest:
     tenant: str
     adapter: str
     sampling: inference_pb2.SamplingParams
+    priority: int
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class _Run:
     record: RequestRecord
     ticket: Ticket
     watch: ReaderWatch
-    deadline: float
+    deadline: Deadline
+    priority: int
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,22 @@ class Generations:
     ) -> Responses:
         """`start`, `chunk`s and one `complete`, or an error. `encode` makes the prompt."""
         request_id = checked_request_id(request.request_id)
-        deadline = asyncio.get_running_loop().time() + self.limits.max_request_seconds
+        deadline = Deadline.of(context, self.limits.max_request_seconds)
         watch = ReaderWatch(context, max_seconds=self.limits.slow_reader_seconds)
-        with recorded(request_id) as record:
-            admitted = await self._admit(request, context, record)
+        with recorded(request_id, deadline) as record:
+            async with deadline.enforced():
+                admitted = await self._admit(request, context, record)
             params = self._sampling_params(request, admitted)
+            check_priority(request.priority)
             with self.admission.ticket(admitted.tenant, max(1, params.n)) as ticket:
-                async with _until(deadline):
+                async with deadline.enforced():
                     prompt = await encode(admitted)
                 check_prompt(prompt, self.model_limits)
                 plan = plan_sampling(params, self.model_limits, len(prompt))
                 record.num_prompt_tokens = len(prompt)
-                run = _Run(admitted, prompt, plan, record, ticket, watch, deadline)
+                run = _Run(
+                    admitted, prompt, plan, record, ticket, watch, deadline, request.priority
+                )
                 async with aclosing(self._respond(run)) as responses:
                     async for response in responses:
                         yield response
@@ -140,7 +147,7 @@ class Generations:
         num_completions = run.plan.num_completions
         completions = [Completion(self.tokenizer, run.plan) for _ in range(num_completions)]
         async with AsyncExitStack() as stack:
-            async with _until(run.deadline):
+            async with run.deadline.enforced():
                 await self._load_adapter(run.admitted, stack)
             async with aclosing(self._chunks(run, completions)) as chunks:
                 async for chunk in chunks:
@@ -179,7 +186,13 @@ class Generations:
 
     def _outputs(self, run: _Run, index: int) -> OutputStream:
         options, admitted = run.plan.options_of(index), run.admitted
-        return self.engine.generate(run.prompt_token_ids, options, admitted.digest, admitted.tenant)
+        return self.engine.generate(
+            run.prompt_token_ids,
+            options,
+            admitted.digest,
+            admitted.tenant,
+            priority=run.priority,
+        )
 
     def _start_response(self, run: _Run) -> inference_pb2.GenerateResponse:
         return inference_pb2.GenerateResponse(
@@ -189,13 +202,14 @@ class Generations:
                 digest=run.admitted.digest,
                 base_model=str(BaseModelName(self.base_model)),
                 num_prompt_tokens=len(run.prompt_token_ids),
+                alias=run.admitted.alias,
             )
         )
 
 
-async def _next_output(streams: OutputStreams, deadline: float) -> tuple[int, TokenOutput]:
+async def _next_output(streams: OutputStreams, deadline: Deadline) -> tuple[int, TokenOutput]:
     with translated_engine_errors():
-        async with _until(deadline):
+        async with deadline.enforced():
             index, output = await streams.next()
     if output is None or output.error:
         logger.error("the engine gave up a request: %s", output.error if output else "no output")
@@ -203,15 +217,3 @@ async def _next_output(streams: OutputStreams, deadline: float) -> tuple[int, To
             "the engine could not go on with this request", reason="ENGINE_REQUEST_FAILED"
         )
     return index, output
-
-
-@asynccontextmanager
-async def _until(deadline: float) -> AsyncGenerator[None, None]:
-    """Never around a `yield` to gRPC: there, the timeout would hit gRPC's own code."""
-    try:
-        async with asyncio.timeout_at(deadline):
-            yield
-    except TimeoutError as error:
-        raise DeadlineExceededError(
-            "the request took longer than this server allows", reason="MAX_REQUEST_TIME"
-        ) from error

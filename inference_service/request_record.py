@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from inference_service.deadline import Deadline
 from inference_service.gate import Admitted
 from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError, LorikeetError
 from lorikeet.rpc.logs import log_fields
@@ -44,8 +45,11 @@ class RequestRecord:
 
 
 @contextmanager
-def recorded(request_id: str) -> Iterator[RequestRecord]:
-    """Logs the record when the request ends."""
+def recorded(request_id: str, deadline: Deadline) -> Iterator[RequestRecord]:
+    """Logs the record when the request ends.
+
+    A caller whose deadline passes may cancel before this server has noticed it itself.
+    """
     record = RequestRecord(request_id)
     try:
         yield record
@@ -53,7 +57,8 @@ def recorded(request_id: str) -> Iterator[RequestRecord]:
         record.outcome = error.reason
         raise
     except (asyncio.CancelledError, GeneratorExit):
-        record.outcome = record.outcome or "CANCELLED"
+        ended = deadline.error().reason if deadline.has_passed else "CANCELLED"
+        record.outcome = record.outcome or ended
         raise
     except BaseException:
         record.outcome = "INTERNAL"

@@ -19,6 +19,7 @@ from lorikeet.rpc.errors import (
 )
 from protos import inference_pb2
 
+_MAX_PRIORITY: Final = 1000
 # Fields whose name, meaning and default are the engine's own.
 _PASSED_ON: Final = (
     "temperature",
@@ -114,6 +115,17 @@ def plan_sampling(
     return SamplingPlan(
         options, tuple(params.stop), params.include_stop_str_in_output, num_completions
     )
+
+
+def check_priority(priority: int) -> None:
+    """INVALID_ARGUMENT when it is out of range."""
+    if abs(priority) > _MAX_PRIORITY:
+        description = f"must be in [-{_MAX_PRIORITY}, {_MAX_PRIORITY}], got {priority}"
+        raise InvalidArgumentError(
+            f"priority: {description}",
+            reason="INVALID_PRIORITY",
+            violations=[FieldViolation("priority", description)],
+        )
 
 
 def check_prompt(token_ids: Sequence[int], limits: ModelLimits) -> None:

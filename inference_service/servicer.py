@@ -159,6 +159,7 @@ def _generation_request(
         tenant=request.tenant,
         adapter=request.adapter,
         sampling=request.sampling,
+        priority=request.priority,
     )
 
 

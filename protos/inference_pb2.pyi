@@ -179,18 +179,20 @@ class GenerateResponse(_message.Message):
     def __init__(self, start: _Optional[_Union[GenerateStart, _Mapping]] = ..., chunk: _Optional[_Union[GenerateChunk, _Mapping]] = ..., complete: _Optional[_Union[GenerateComplete, _Mapping]] = ...) -> None: ...
 
 class GenerateStart(_message.Message):
-    __slots__ = ("request_id", "adapter_version", "digest", "base_model", "num_prompt_tokens")
+    __slots__ = ("request_id", "adapter_version", "digest", "base_model", "num_prompt_tokens", "alias")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     BASE_MODEL_FIELD_NUMBER: _ClassVar[int]
     NUM_PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     adapter_version: str
     digest: str
     base_model: str
     num_prompt_tokens: int
-    def __init__(self, request_id: _Optional[str] = ..., adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., base_model: _Optional[str] = ..., num_prompt_tokens: _Optional[int] = ...) -> None: ...
+    alias: str
+    def __init__(self, request_id: _Optional[str] = ..., adapter_version: _Optional[str] = ..., digest: _Optional[str] = ..., base_model: _Optional[str] = ..., num_prompt_tokens: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class GenerateChunk(_message.Message):
     __slots__ = ("token_ids", "text", "logprobs", "index", "prompt_logprobs", "tool_calls", "tool_call_error")

@@ -70,11 +70,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class ResolvedAdapter:
-    """An adapter that `tenant` may use, as of when it was resolved."""
+    """An adapter that `tenant` may use, as of when it was resolved.
+
+    `alias` is the one that was followed to the version; empty for a version by its number.
+    """
 
     tenant: str
     artifact: Artifact
     profile: Profile
+    alias: str = ""
 
     @property
     def owner(self) -> str:

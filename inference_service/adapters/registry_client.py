@@ -81,7 +81,10 @@ class RegistryClient:
                 )
             )
         return ResolvedAdapter(
-            tenant, Artifact.from_version(found.version), Profile.from_message(found.profile)
+            tenant,
+            Artifact.from_version(found.version),
+            Profile.from_message(found.profile),
+            found.alias,
         )
 
     async def read_artifact(

@@ -81,6 +81,8 @@ class EngineCalls:
         sampling: SamplingOptions,
         adapter_digest: str,
         tenant: str,
+        *,
+        priority: int = 0,
     ) -> AsyncGenerator[TokenOutput, None]:
         self._check_open()
         request_id = next(self._numbers)
@@ -88,7 +90,14 @@ class EngineCalls:
         ended = False
         try:
             self._send_command(
-                Submit(request_id, prompt_token_ids, sampling, adapter_digest, tenant)
+                Submit(
+                    request_id,
+                    prompt_token_ids,
+                    sampling,
+                    adapter_digest,
+                    tenant,
+                    priority=priority,
+                )
             )
             while not ended:
                 output = await queue.get()

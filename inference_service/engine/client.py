@@ -46,6 +46,8 @@ class EngineClient(Protocol):
         sampling: SamplingOptions,
         adapter_digest: str,
         tenant: str,
+        *,
+        priority: int = 0,
     ) -> AsyncGenerator[TokenOutput, None]:
         """Runs a request; the last output has a finish_reason; closing it early aborts it.
 

@@ -59,6 +59,7 @@ class ScriptedCall:
     sampling: SamplingOptions
     adapter_digest: str
     tenant: str
+    priority: int = 0
     num_outputs: int = 0
     closed: bool = False
 
@@ -107,8 +108,10 @@ class ScriptedEngine:
         sampling: SamplingOptions,
         adapter_digest: str,
         tenant: str,
+        *,
+        priority: int = 0,
     ) -> AsyncGenerator[TokenOutput, None]:
-        call = ScriptedCall(prompt_token_ids, sampling, adapter_digest, tenant)
+        call = ScriptedCall(prompt_token_ids, sampling, adapter_digest, tenant, priority)
         number = len(self.calls)
         self.calls.append(call)
         if adapter_digest and adapter_digest not in self.paths:

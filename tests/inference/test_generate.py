@@ -121,12 +121,26 @@ async def test_an_adapter_is_fetched_loaded_and_used(world: World) -> None:
     await world.publish("loads", "math", seed=1)
     answer = await user.generate("math@stable")
     assert answer.start.adapter_version == version.name
-    assert answer.start.digest == version.digest
+    assert (answer.start.digest, answer.start.alias) == (version.digest, "stable")
     assert world.engine.calls[0].adapter_digest == version.digest
     path = world.engine.paths[version.digest]
     assert path == world.data_dir / "adapters" / version.digest.replace(":", "-")
-    assert (await user.generate("math")).start.adapter_version.endswith("/versions/2")
-    assert (await user.generate("tiny:loads/math@1")).start.digest == version.digest
+    latest = (await user.generate("math")).start
+    assert latest.adapter_version.endswith("/versions/2")
+    assert latest.alias == "latest"
+    by_number = (await user.generate("tiny:loads/math@1")).start
+    assert (by_number.digest, by_number.alias) == (version.digest, "")
+
+
+async def test_priority_goes_to_the_engine_with_every_completion(world: World) -> None:
+    user = await world.user("urgent")
+    await user.generate(priority=-7, sampling=pb.SamplingParams(n=2))
+    messages = [pb.ChatMessage(role="user", content="hi")]
+    await user.ask(pb.ChatRequest(messages=messages, priority=1000))
+    assert [call.priority for call in world.engine.calls] == [-7, -7, 1000]
+    with pytest.raises(InvalidArgumentError) as refused:
+        await user.generate(priority=1001)
+    assert [violation.field for violation in refused.value.violations] == ["priority"]
 
 
 @pytest.mark.parametrize(
