@@ -20,7 +20,8 @@ from inference_service.generation_responses import chunk_responses, complete_res
 from inference_service.known_adapters import KnownAdapters
 from inference_service.output_streams import OutputStream, OutputStreams
 from inference_service.reader_watch import ReaderWatch
-from inference_service.request_record import RequestRecord, checked_request_id, recorded
+from inference_service.request_record import RequestRecord, checked_request_id
+from inference_service.running_requests import RunningRequests
 from inference_service.sampling import (
     SamplingPlan,
     check_priority,
@@ -87,6 +88,7 @@ class Generations:
     tokenizer: ModelTokenizer
     model_limits: ModelLimits
     limits: GenerationLimits
+    requests: RunningRequests
 
     async def run(
         self,
@@ -98,14 +100,15 @@ class Generations:
         request_id = checked_request_id(request.request_id)
         deadline = Deadline.of(context, self.limits.max_request_seconds)
         watch = ReaderWatch(context, max_seconds=self.limits.slow_reader_seconds)
-        with recorded(request_id, deadline) as record:
+        with self.requests.record(request_id, deadline) as record:
             async with deadline.enforced():
                 admitted = await self._admit(request, context, record)
             params = self._sampling_params(request, admitted)
             check_priority(request.priority)
             with self.admission.ticket(admitted.tenant, max(1, params.n)) as ticket:
-                async with deadline.enforced():
-                    prompt = await encode(admitted)
+                with record.phase("prompt"):
+                    async with deadline.enforced():
+                        prompt = await encode(admitted)
                 check_prompt(prompt, self.model_limits)
                 plan = plan_sampling(params, self.model_limits, len(prompt))
                 record.num_prompt_tokens = len(prompt)
@@ -122,12 +125,13 @@ class Generations:
         context: aio.ServicerContext[Any, Any],
         record: RequestRecord,
     ) -> Admitted:
-        admitted = await self.gate.admit(
-            context,
-            tenant=request.tenant,
-            adapter=request.adapter,
-            request_id=record.request_id,
-        )
+        with record.phase("admission"):
+            admitted = await self.gate.admit(
+                context,
+                tenant=request.tenant,
+                adapter=request.adapter,
+                request_id=record.request_id,
+            )
         record.admitted(admitted)
         if admitted.adapter:
             self.known_adapters.add(admitted.adapter)
@@ -147,8 +151,10 @@ class Generations:
         num_completions = run.plan.num_completions
         completions = [Completion(self.tokenizer, run.plan) for _ in range(num_completions)]
         async with AsyncExitStack() as stack:
-            async with run.deadline.enforced():
-                await self._load_adapter(run.admitted, stack)
+            with run.record.phase("adapter"):
+                async with run.deadline.enforced():
+                    await self._load_adapter(run, stack)
+            run.record.submitted()
             async with aclosing(self._chunks(run, completions)) as chunks:
                 async for chunk in chunks:
                     yield chunk
@@ -156,16 +162,19 @@ class Generations:
         run.record.outcome = completions[0].finish_reason
         yield complete_response(len(run.prompt_token_ids), completions)
 
-    async def _load_adapter(self, admitted: Admitted, stack: AsyncExitStack) -> None:
+    async def _load_adapter(self, run: _Run, stack: AsyncExitStack) -> None:
         """Brings the adapter to the engine; its files stay on disk until `stack` ends."""
         if not self.engine.is_alive:
             raise engine_restarting()
+        admitted = run.admitted
         if admitted.adapter is None:
             return
         artifact = admitted.adapter.artifact
+        is_on_disk = self.store.has(artifact.digest)
         path = await stack.enter_async_context(self.store.lease(artifact, admitted.tenant))
         with translated_engine_errors():
-            await self.engine.load_adapter(artifact.digest, path)
+            residency = await self.engine.load_adapter(artifact.digest, path)
+        run.record.found_on = residency.found_on if is_on_disk else "remote"
 
     async def _chunks(self, run: _Run, completions: list[Completion]) -> Responses:
         """The completions' chunks as they come. Each is a request of its own to the engine."""
@@ -173,6 +182,7 @@ class Generations:
         async with aclosing(streams):
             while streams.num_open:
                 index, output = await _next_output(streams, run.deadline)
+                run.record.got_output(index, output)
                 completion = completions[index]
                 if completion.num_tokens == 0 and output.token_ids:
                     run.ticket.started_running()

@@ -17,6 +17,7 @@ from inference_service.gate import Gate, ServedModel
 from inference_service.generation import GenerationLimits, Generations
 from inference_service.known_adapters import KnownAdapters
 from inference_service.model_files import ModelFiles, read_model_files
+from inference_service.running_requests import RunningRequests
 from inference_service.sampling_ranges import ModelLimits
 from inference_service.servicer import InferenceServicer, ServerIdentity
 from inference_service.servicer_runtime import AdapterRuntimeServicer
@@ -47,6 +48,7 @@ class InferenceService:
         if registry_tls is None:
             _check_registry_address(settings)
         self._settings = settings
+        self.requests = RunningRequests()
         tls = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._server = GrpcServer(settings.listen, insecure=settings.insecure, tls=tls)
         self._registry = RegistryClient(
@@ -125,6 +127,7 @@ class InferenceService:
                 engine_info.max_model_len, engine_info.vocab_size, model_files.eos_token_ids
             ),
             limits=GenerationLimits(settings.max_request_seconds, settings.slow_reader_seconds),
+            requests=self.requests,
         )
         identity = ServerIdentity(
             version=importlib.metadata.version("lorikeet"),
@@ -136,7 +139,7 @@ class InferenceService:
             InferenceServicer(identity, generations, self._chat), self._server.server
         )
         inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
-            AdapterRuntimeServicer(gate, known_adapters, self._store, self._engine),
+            AdapterRuntimeServicer(gate, known_adapters, self._store, self._engine, self.requests),
             self._server.server,
         )
 

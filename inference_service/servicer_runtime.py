@@ -14,6 +14,8 @@ from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.known_adapters import KnownAdapters
 from inference_service.prefetch import Prefetcher, PrefetchItem
+from inference_service.request_info import request_info
+from inference_service.running_requests import RunningRequests
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -36,7 +38,7 @@ _TIERS: Final = {
 
 
 class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
-    """PrefetchAdapters, PinAdapter, UnpinAdapter, UnloadAdapter, ListLoadedAdapters."""
+    """PrefetchAdapters, Pin, Unpin and UnloadAdapter, ListLoadedAdapters, ListRequests."""
 
     def __init__(
         self,
@@ -44,11 +46,13 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         known_adapters: KnownAdapters,
         store: AdapterStore,
         engine: EngineClient,
+        requests: RunningRequests,
     ) -> None:
         self._gate = gate
         self._known_adapters = known_adapters
         self._store = store
         self._engine = engine
+        self._requests = requests
         self._prefetcher = Prefetcher(store, engine)
 
     async def PrefetchAdapters(  # noqa: N802
@@ -121,6 +125,16 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
             for version_name, digest in sorted(names)
         ]
         return inference_pb2.ListLoadedAdaptersResponse(adapters=adapters)
+
+    async def ListRequests(  # noqa: N802
+        self, request: inference_pb2.ListRequestsRequest, context: Context
+    ) -> inference_pb2.ListRequestsResponse:
+        admitted = await self._gate.admit(context, tenant=request.tenant, adapter="")
+        sees_all = admitted.caller.is_administrator and not request.tenant
+        records = self._requests.admitted(None if sees_all else admitted.tenant)
+        return inference_pb2.ListRequestsResponse(
+            requests=[request_info(record) for record in records]
+        )
 
     async def _resolve_all(
         self, adapters: Sequence[str], tenant: str, context: Context

@@ -17,7 +17,7 @@ _REGISTRY = "lorikeet.registry.v1"
 # Unary calls that may be made twice; only these are retried, and only when UNAVAILABLE.
 _IDEMPOTENT_METHODS = {
     f"{_INFERENCE}.Inference": ("Tokenize", "Detokenize", "GetServerInfo"),
-    f"{_INFERENCE}.AdapterRuntime": ("ListLoadedAdapters",),
+    f"{_INFERENCE}.AdapterRuntime": ("ListLoadedAdapters", "ListRequests"),
     f"{_REGISTRY}.AdapterRegistry": (
         *("GetAdapter", "ListAdapters", "GetAdapterVersion", "ListAdapterVersions", "SetAlias"),
         *("GetAccessPolicy", "GetBaseModel", "ListBaseModels", "ListAuditEvents"),

@@ -85,6 +85,10 @@ class AdapterStore:
         """Digest to bytes on disk."""
         return {digest: entry.size_bytes for digest, entry in self._entries.items()}
 
+    def has(self, digest: str) -> bool:
+        """Whether it is on disk, verified or not."""
+        return digest in self._entries
+
     def num_leases(self, digest: str) -> int:
         return self._num_leases.get(digest, 0)
 

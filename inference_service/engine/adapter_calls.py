@@ -20,6 +20,7 @@ class AdapterCalls:
         self._largest_request = largest_request
         self._pending: defaultdict[str, list[int]] = defaultdict(list)
         self._pinning: set[int] = set()
+        self._found_on: dict[int, str] = {}  # the tier, by loading call
 
     @property
     def num_pending(self) -> int:
@@ -31,6 +32,7 @@ class AdapterCalls:
         return self._scheduler.awaited_adapters | self._pending.keys()
 
     def load(self, call_id: int, digest: str, path: Path) -> list[Reply]:
+        self._found_on[call_id] = self._residency(digest).tier
         self._adapters.add(digest, path)
         self._pending[digest].append(call_id)
         return self.answer()
@@ -79,6 +81,7 @@ class AdapterCalls:
     def _answer(self, call_id: int, digest: str, readiness: Readiness) -> Reply:
         is_pin = call_id in self._pinning
         self._pinning.discard(call_id)
+        found_on = self._found_on.pop(call_id, "")
         if readiness is Readiness.FAILED:
             refusal = self._adapters.refusal(digest)
             assert refusal is not None
@@ -88,7 +91,7 @@ class AdapterCalls:
             return Refused(call_id, "OUT_OF_PAGES", message)
         if is_pin:
             self._memory.cache.pin(digest, True)
-        return Loaded(call_id, self._residency(digest))
+        return Loaded(call_id, self._residency(digest, found_on))
 
     def _may_pin(self, digest: str) -> bool:
         """Whether the largest request, with the largest adapter, still fits beside the pins."""
@@ -97,7 +100,7 @@ class AdapterCalls:
         largest = max(adapters.num_pages(other) for other in adapters.digests)
         return pinned + largest + self._largest_request <= self._memory.pool.num_pages
 
-    def _residency(self, digest: str) -> AdapterResidency:
+    def _residency(self, digest: str, found_on: str = "") -> AdapterResidency:
         adapter, image = self._memory.cache.get(digest), self._memory.host.get(digest)
         num_pages = adapter.num_pages if adapter else 0
         on_device, packed = adapter is not None and adapter.is_ready, adapter or image
@@ -110,6 +113,7 @@ class AdapterCalls:
             running_requests=self._scheduler.num_users(digest),
             host_bytes=image.num_bytes if image else 0,
             pinned=adapter is not None and adapter.is_pinned,
+            found_on=found_on,
         )
 
 

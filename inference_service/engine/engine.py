@@ -26,6 +26,7 @@ from inference_service.engine.request import (
 )
 from inference_service.engine.scheduler import ScheduledChunk, Scheduler, SchedulerLimits
 from inference_service.engine.sequence import Sequence
+from inference_service.engine.step_counts import StepCounts
 from inference_service.engine.step_runner import StepRunner, refused
 from inference_service.engine.submission import why_invalid
 
@@ -47,6 +48,7 @@ class Engine:
         memory = self._memory
         self._scheduler = Scheduler(memory.blocks, memory.adapters, memory.arena, limits)
         self._steps = StepRunner(self._runner, memory.blocks, memory.cache, self._scheduler)
+        self._counts = StepCounts()
         largest_request = memory.blocks.num_pages(self._runner.max_model_len)
         self._calls = AdapterCalls(memory, self._scheduler, largest_request)
 
@@ -62,6 +64,7 @@ class Engine:
             max_num_batched_tokens=config.max_num_batched_tokens,
             vocab_size=runner.spec.vocab_size,
             base_weight_bytes=runner.base_weight_bytes,
+            block_tokens=runner.layout.block_tokens,
         )
 
     @property
@@ -107,7 +110,9 @@ class Engine:
         if chunks:
             began = time.perf_counter()
             outputs += self._steps.run(chunks)
-            self._memory.observe_step(time.perf_counter() - began, _num_prefilled(chunks))
+            seconds = time.perf_counter() - began
+            self._memory.observe_step(seconds, _num_prefilled(chunks))
+            self._counts.add(chunks, seconds)
         if outputs:
             replies.append(StepOutput(outputs))
         return replies
@@ -143,6 +148,7 @@ class Engine:
             num_running=scheduler.num_running,
             num_waiting=scheduler.num_waiting,
             num_steps=self.num_steps,
+            steps=self._counts.reading(),
             num_preemptions=scheduler.num_preemptions,
             num_prefix_hits=scheduler.num_prefix_hits,
             num_prefix_queries=scheduler.num_prefix_queries,

@@ -16,6 +16,7 @@ from inference_service.engine.page_copier import make_page_copier
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.prefix_cache import PrefixCache, PrefixKeys
 from inference_service.engine.request import AdapterResidency, EngineStats
+from inference_service.engine.step_stats import StepStats
 
 
 class EngineMemory:
@@ -73,6 +74,7 @@ class EngineMemory:
         num_running: int,
         num_waiting: int,
         num_steps: int,
+        steps: StepStats,
         num_preemptions: int,
         num_prefix_hits: int,
         num_prefix_queries: int,
@@ -91,6 +93,7 @@ class EngineMemory:
             num_running=num_running,
             num_waiting=num_waiting,
             num_steps=num_steps,
+            steps=steps,
             num_preemptions=num_preemptions,
             num_adapter_loads=self.adapters.num_loads,
             num_adapter_evictions=self.arena.num_evictions,

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from inference_service.engine.step_stats import StepStats
+
 
 class SamplingOptions(msgspec.Struct, frozen=True):
     """Checked sampling settings: defaults are applied and ranges hold.
@@ -114,7 +116,8 @@ class TokenOutput(msgspec.Struct, frozen=True, omit_defaults=True):
     `prompt_logprobs` are of the prompt's tokens from the second on, in order, over as many outputs
     as the prompt took steps; all come before or with the first token.
 
-    `num_cached` are the prompt tokens that the prefix cache had, told with the first token.
+    `num_cached` are the prompt tokens that the prefix cache had, `queue_seconds` the time from the
+    request's arrival until it first ran; both are told with the first token.
     `finish_reason` is "", "stop" (a stop token, which is the last of `token_ids`) or "length".
     A request the engine cannot go on with ends with `refusal`, an ErrorInfo reason, and `error`.
     """
@@ -125,6 +128,7 @@ class TokenOutput(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: str = ""
     error: str = ""
     num_cached: int = 0
+    queue_seconds: float = 0.0
     logprobs: list[TokenLogprob] = []
     prompt_logprobs: list[TokenLogprob] = []
 
@@ -144,6 +148,7 @@ class AdapterResidency(msgspec.Struct, frozen=True):
 
     `tier` is "device" while it has pages in the arena, "host" while it is packed in host memory,
     else "disk". `size_bytes` are those of its pages, `host_bytes` of its image in host memory.
+    `found_on`, in the answer to a `Load`, is the tier on which that found it.
     """
 
     digest: str
@@ -154,6 +159,7 @@ class AdapterResidency(msgspec.Struct, frozen=True):
     running_requests: int
     host_bytes: int = 0
     pinned: bool = False
+    found_on: str = ""
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
@@ -220,6 +226,7 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     num_prefix_hits: int = 0
     num_prefix_queries: int = 0
     device_memory: DeviceMemory | None = None
+    steps: StepStats | None = None
 
 
 class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
@@ -233,6 +240,7 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
     max_num_batched_tokens: int
     vocab_size: int
     base_weight_bytes: int
+    block_tokens: int
 
 
 Reply = StepOutput | Loaded | Unloaded | Refused | EngineStats | EngineInfo

@@ -1,5 +1,6 @@
 """A request inside the engine, from admission to its last token."""
 
+import time
 from dataclasses import dataclass, field
 
 from inference_service.engine.logit_edits import LogitEdits
@@ -14,7 +15,8 @@ class Sequence:
     recomputed as if they were prompt; `num_charged`, how many its tenant was charged for, stays,
     and so does `num_prompt_logprobs`, how many prompt tokens' logprobs were sent.
     `num_overtaken`: admissions that passed it while its adapter lacked pages. `num_cached`: prompt
-    tokens whose KV was there when it first started. `block_keys`: see PrefixKeys.
+    tokens whose KV was there when it first started, `queue_seconds` after it was submitted.
+    `block_keys`: see PrefixKeys.
     """
 
     request_id: int
@@ -30,6 +32,8 @@ class Sequence:
     num_overtaken: int = 0
     num_cached: int = 0
     num_prompt_logprobs: int = 0
+    submitted: float = field(default_factory=time.perf_counter)
+    queue_seconds: float = 0.0
     stop_token_ids: frozenset[int] = field(default_factory=frozenset)
     block_keys: list[bytes] = field(default_factory=list)
     edits: LogitEdits | None = None
@@ -70,6 +74,7 @@ class Sequence:
         """It runs from now on, with the KV of its first `num_cached` tokens already there."""
         if self.num_charged == 0:
             self.num_cached = num_cached
+            self.queue_seconds = time.perf_counter() - self.submitted
         self.num_computed = num_cached
         self.num_overtaken = 0
 

@@ -94,11 +94,13 @@ class StepRunner:
             finish_reason = sequence.append(token_id)
         if finish_reason:
             self._scheduler.finish(sequence)
+        is_first = sequence.num_output == 1
         return TokenOutput(
             sequence.request_id,
             found.token_ids,
             finish_reason,
-            num_cached=sequence.num_cached if sequence.num_output == 1 else 0,
+            num_cached=sequence.num_cached if is_first else 0,
+            queue_seconds=sequence.queue_seconds if is_first else 0.0,
             logprobs=found.logprobs,
             prompt_logprobs=found.prompt_logprobs,
         )

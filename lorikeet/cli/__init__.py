@@ -13,6 +13,7 @@ from lorikeet.cli import (
     keys,
     principals,
     registry,
+    requests,
     runtime,
     serve,
     tenants,
@@ -39,6 +40,7 @@ app.command()(generation.generate)
 app.command()(generation.chat)
 app.command()(runtime.prefetch)
 app.command()(runtime.loaded)
+app.command()(requests.requests)
 app.command()(runtime.unload)
 app.command()(runtime.pin)
 app.command()(runtime.unpin)

@@ -79,6 +79,13 @@ def loaded(*, tenant: str = "") -> Operation[list[pb.LoadedAdapter]]:
     return list(response.adapters)
 
 
+def requests(*, tenant: str = "") -> Operation[list[pb.RequestInfo]]:
+    """The requests that wait or run now, oldest first: a tenant's, or all for administrators."""
+    request = pb.ListRequestsRequest(tenant=tenant)
+    response = yield from unary(f"{_RUNTIME}/ListRequests", request, pb.ListRequestsResponse)
+    return list(response.requests)
+
+
 def prefetch_call(
     adapters: Iterable[str], tier: PrefetchTier, tenant: str
 ) -> StreamCall[pb.PrefetchProgress]:

@@ -17,6 +17,7 @@ class CallRecord:
     principal: str = ""
     tenant: str = ""
     is_write: bool = False
+    trace_id: str = ""  # of the W3C trace the call is part of
     reason: str = ""  # ErrorInfo's, of a call that failed
     code: grpc.StatusCode = grpc.StatusCode.OK
     started: float = field(default_factory=time.perf_counter)

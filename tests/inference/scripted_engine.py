@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import (
@@ -29,6 +31,7 @@ INFO = EngineInfo(
     max_num_batched_tokens=256,
     vocab_size=600,
     base_weight_bytes=1000,
+    block_tokens=16,
 )
 
 
@@ -133,8 +136,9 @@ class ScriptedEngine:
         if self.load_error:
             raise self.load_error
         assert (path / "adapter_config.json").exists()
+        found_on = "device" if digest in self.paths else "disk"
         self.paths[digest] = path
-        return self._residency(digest)
+        return structs.replace(self._residency(digest), found_on=found_on)
 
     async def unload_adapter(self, digest: str) -> int:
         if self._num_running(digest):

@@ -104,6 +104,22 @@ class FakeRuntime(inference_pb2_grpc.AdapterRuntimeServicer):
         )
         return inf.ListLoadedAdaptersResponse(adapters=[adapter])
 
+    def ListRequests(self, request: Any, context: Any) -> Any:  # noqa: N802
+        running = inf.RequestInfo(
+            request_id="r-1",
+            tenant="acme",
+            principal="tenants/acme/principals/app",
+            adapter_version=VERSION,
+            state=inf.REQUEST_STATE_RUNNING,
+            prompt_tokens=12,
+            completion_tokens=34,
+        )
+        running.age.FromMilliseconds(2500)
+        running.time_to_first_token.FromMilliseconds(500)
+        waiting = inf.RequestInfo(request_id="r-2", tenant="acme", state=inf.REQUEST_STATE_WAITING)
+        waiting.age.FromMilliseconds(250)
+        return inf.ListRequestsResponse(requests=[running, waiting])
+
     def UnloadAdapter(self, request: Any, context: Any) -> Any:  # noqa: N802
         return inf.UnloadAdapterResponse(freed_pages=2, tier=inf.TIER_DISK)
 

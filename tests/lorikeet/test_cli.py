@@ -193,6 +193,17 @@ def test_runtime_commands_show_residency(serving: FakeServer) -> None:
     assert info["base_weight_bytes"] == 5_000_000_000
 
 
+def test_requests_are_listed_with_their_progress(serving: FakeServer) -> None:
+    header, running, waiting = run("requests").stdout.splitlines()
+    assert header.split()[:2] == ["age", "tenant"]
+    for part in ("2.5 s", "acme/app", "acme/math@3", "running", "34", "500 ms", "r-1"):
+        assert part in running
+    for part in ("0.2 s", "(base model)", "waiting", " - ", "r-2"):
+        assert part in waiting
+    first, _ = json.loads(run("requests", "--json").stdout)
+    assert (first["completion_tokens"], first["age"]) == (34, "2.500s")
+
+
 def test_the_tenant_of_a_key_is_asked_for_when_none_is_given(server: FakeServer) -> None:
     result = run("--registry", server.address, "--api-key", "k", "adapters", "list")
     assert "acme/a1" in result.stdout
@@ -209,7 +220,7 @@ def test_a_model_directory_is_itself(tmp_path: Path) -> None:
 
 
 def test_every_command_has_help() -> None:
-    for command in ("serve", "generate", "chat", "prefetch", "loaded", "unload", "info"):
+    for command in ("serve", "generate", "chat", "prefetch", "loaded", "requests", "info"):
         assert run(command, "--help").exit_code == 0
 
 
