@@ -458,10 +458,12 @@ class ResolveAdapterResponse(_message.Message):
     def __init__(self, version: _Optional[_Union[AdapterVersion, _Mapping]] = ..., profile: _Optional[_Union[AdapterProfile, _Mapping]] = ..., revision: _Optional[int] = ..., alias: _Optional[str] = ...) -> None: ...
 
 class WatchAdaptersRequest(_message.Message):
-    __slots__ = ("from_revision",)
+    __slots__ = ("from_revision", "only_new")
     FROM_REVISION_FIELD_NUMBER: _ClassVar[int]
+    ONLY_NEW_FIELD_NUMBER: _ClassVar[int]
     from_revision: int
-    def __init__(self, from_revision: _Optional[int] = ...) -> None: ...
+    only_new: bool
+    def __init__(self, from_revision: _Optional[int] = ..., only_new: _Optional[bool] = ...) -> None: ...
 
 class WatchAdaptersResponse(_message.Message):
     __slots__ = ("revision", "change", "heartbeat")

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     default_max_versions: int = Field(10_000, ge=0, description="versions of each of them")
     purge_days: float = Field(30.0, ge=0, description="days until what was deleted is purged")
     upload_hours: float = Field(24.0, gt=0, description="hours until an unfinished upload expires")
-    heartbeat_seconds: float = Field(10.0, gt=0, description="silence a watcher is left in")
+    heartbeat_seconds: float = Field(1.0, gt=0, le=1, description="silence a watcher is left in")
     slow_watcher_seconds: float = Field(10.0, gt=0, description="until one that takes nothing ends")
     num_read_threads: int = Field(8, gt=0, description="database readers at a time")
     num_write_threads: int = Field(8, gt=0, description="PostgreSQL writers at a time")

@@ -12,7 +12,7 @@ from registry_service.access import Caller
 from registry_service.calls import CallRunner
 from registry_service.feed import ChangeFeed
 from registry_service.messages import change_message, timestamp
-from registry_service.operations.changes import check_may_watch, read_changes
+from registry_service.operations.changes import check_may_watch, read_changes, revision_unknown
 
 # However quiet it is, who watches is checked again: tokens expire.
 _CHECK_SECONDS = 5.0
@@ -49,9 +49,11 @@ class Watchers:
             bell = self._feed.listen()
             if check.is_due(self._runner.callers.generation):
                 await self._runner.answer(context, "watch_adapters", request, _may_watch)
-            responses = self._feed.after(position) if era == self._feed.era else None
+            if era != self._feed.era:
+                raise revision_unknown(position, self._feed.position)
+            responses = self._feed.after(position)
             if responses is None:
-                era, behind = self._feed.era, pb.WatchAdaptersRequest(from_revision=position)
+                behind = pb.WatchAdaptersRequest(from_revision=position)
                 position = await self._from_table(behind, context)
                 continue
             for response in responses:
@@ -59,7 +61,8 @@ class Watchers:
                 position = response.revision
             if time.monotonic() >= heartbeat_due:
                 heartbeat_due = time.monotonic() + self._heartbeat_seconds
-                await self._write(context, _heartbeat(position))
+                if self._feed.is_current():  # else there may be changes that nobody here knows of
+                    await self._write(context, _heartbeat(position))
             await _ring(bell, min(check.due, heartbeat_due) - time.monotonic())
 
     async def _from_table(self, request: pb.WatchAdaptersRequest, context: Any) -> int:

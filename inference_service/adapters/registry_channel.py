@@ -14,9 +14,11 @@ logger = logging.getLogger(__name__)
 
 _OLD_CALLS_SECONDS: Final = 60.0  # for downloads that run on the connection before
 _OPTIONS: Final = [
-    ("grpc.keepalive_time_ms", 2_000),
-    ("grpc.keepalive_timeout_ms", 2_000),
-    ("grpc.http2.ping_timeout_ms", 2_000),  # a minute by default, whatever keepalive_timeout says
+    # A connection that is dead, and does not say so, is given up within 2.5 s: half of what a
+    # revocation may take.
+    ("grpc.keepalive_time_ms", 1_000),
+    ("grpc.keepalive_timeout_ms", 1_500),
+    ("grpc.http2.ping_timeout_ms", 1_500),  # a minute by default, whatever keepalive_timeout says
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # also how long a connection attempt may take

@@ -29,17 +29,26 @@ def check_may_watch(caller: Caller) -> None:
 
 
 def read_changes(call: Call, request: pb.WatchAdaptersRequest) -> ChangeBatch:
-    """The next changes after `from_revision`."""
+    """The next changes after `from_revision`, or none yet for who wants only new ones."""
     check_may_watch(call.caller)
     if request.from_revision < 0:
         raise invalid("from_revision", "must not be negative")
     current = journal.current_revision(call.session)
+    if request.only_new:
+        if request.from_revision:
+            raise invalid("only_new", "give from_revision or only_new, not both")
+        return ChangeBatch([], current)
     if request.from_revision > current:
-        raise OutOfRangeError(
-            f"revision {request.from_revision} has not happened, the last one is {current}: "
-            "forget what was cached and watch from 0",
-            reason="REVISION_UNKNOWN",
-            metadata={"revision": str(current)},
-        )
+        raise revision_unknown(request.from_revision, current)
     changes = journal.changes_after(call.session, request.from_revision, _MAX_CHANGES)
     return ChangeBatch(changes, changes[-1].revision if changes else current)
+
+
+def revision_unknown(revision: int, current: int) -> OutOfRangeError:
+    """For who stands where this database never was: it is older than the one it replaced."""
+    return OutOfRangeError(
+        f"revision {revision} has not happened here, the last one is {current}: "
+        "forget what was cached and watch from 0, or only what is new",
+        reason="REVISION_UNKNOWN",
+        metadata={"revision": str(current)},
+    )

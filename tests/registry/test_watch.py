@@ -92,3 +92,20 @@ async def test_a_deleted_key_ends_its_stream(world: World) -> None:
     with pytest.raises(LorikeetError) as ended:
         await until_heartbeat(stream)
     assert ended.value.reason == "CREDENTIAL_INVALID"
+
+
+async def test_only_what_is_new(world: World) -> None:
+    request = pb.WatchAdaptersRequest(only_new=True)
+    stream = world.inference.stream("WatchAdapters", request)
+    (heartbeat,) = await until_heartbeat(stream)
+    assert heartbeat.revision > 0
+    adapter = await make_registered(world.publisher, "acme", "bot")
+    changes = (await until_heartbeat(stream))[:-1]
+    assert [(c.revision, c.change.resource) for c in changes] == [(heartbeat.revision + 1, adapter)]
+    with pytest.raises(LorikeetError) as refused:
+        await anext(
+            world.inference.stream(
+                "WatchAdapters", pb.WatchAdaptersRequest(only_new=True, from_revision=1)
+            )
+        )
+    assert refused.value.code == grpc.StatusCode.INVALID_ARGUMENT
