@@ -12,7 +12,7 @@ from inference_service.config import CredentialsError, Settings
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.process import ChildEngineClient
 from inference_service.model_files import ModelFilesError
-from inference_service.service import InferenceService, StartError
+from inference_service.service import InferenceService, MakeEngine, StartError
 from inference_service.tokenizer import TokenizerMissingError
 from lorikeet.rpc.logs import configure_logging
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
@@ -32,10 +32,8 @@ _START_ERRORS = (
 )
 
 
-async def _serve(settings: Settings) -> None:
-    service = InferenceService(
-        settings, lambda config, changed: ChildEngineClient(config, on_health_change=changed)
-    )
+async def _serve(settings: Settings, make_engine: MakeEngine) -> None:
+    service = InferenceService(settings, make_engine)
     try:
         address = await service.start()
     except BaseException:
@@ -48,7 +46,7 @@ async def _serve(settings: Settings) -> None:
     await run_until_signal(service.stop)
 
 
-def main() -> None:
+def main(make_engine: MakeEngine = ChildEngineClient) -> None:
     """Exits with 1 and one clear line when it cannot start, with 2 when told something wrong."""
     try:
         settings = Settings(_cli_parse_args=True)  # type: ignore[call-arg]
@@ -57,7 +55,7 @@ def main() -> None:
         sys.exit(2)
     configure_logging(settings.log_level)
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(settings, make_engine))
     except _START_ERRORS as error:
         sys.exit(f"error: {error}")
 

@@ -1,8 +1,6 @@
 """When a request must have ended: the caller's own deadline, or the longest this server allows."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -33,20 +31,6 @@ class Deadline:
     @property
     def has_passed(self) -> bool:
         return asyncio.get_running_loop().time() >= self.moment
-
-    @asynccontextmanager
-    async def enforced(self) -> AsyncGenerator[None, None]:
-        """DEADLINE_EXCEEDED when the block is not done in time; at once when it is too late.
-
-        Never around a `yield` to gRPC: there, the timeout would hit gRPC's own code.
-        """
-        if self.has_passed:
-            raise self.error()
-        try:
-            async with asyncio.timeout_at(self.moment):
-                yield
-        except TimeoutError as error:
-            raise self.error() from error
 
     def error(self) -> DeadlineExceededError:
         if self.is_callers:

@@ -23,10 +23,15 @@ def translated_engine_errors() -> Iterator[None]:
     """Wraps any use of an EngineClient."""
     try:
         yield
-    except EngineDiedError as error:
-        raise engine_restarting() from error
-    except EngineRefusedError as error:
-        raise _from_refusal(error) from error
+    except (EngineDiedError, EngineRefusedError) as error:
+        raise translated(error) from error
+
+
+def translated(error: EngineDiedError | EngineRefusedError) -> LorikeetError:
+    """What a caller is told of it."""
+    if isinstance(error, EngineDiedError):
+        return engine_restarting()
+    return _from_refusal(error)
 
 
 def engine_restarting() -> UnavailableError:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,14 @@ from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission, Ticket
 from inference_service.completion import Completion
 from inference_service.deadline import Deadline
-from inference_service.engine.client import EngineClient
+from inference_service.deadline_timer import DeadlineTimer
+from inference_service.engine.client import EngineClient, EngineDiedError, EngineRefusedError
 from inference_service.engine.request import TokenOutput
-from inference_service.engine_errors import engine_restarting, translated_engine_errors
+from inference_service.engine_errors import (
+    engine_restarting,
+    translated,
+    translated_engine_errors,
+)
 from inference_service.gate import Admitted, Gate
 from inference_service.generation_responses import chunk_responses, complete_response
 from inference_service.known_adapters import KnownAdapters
@@ -71,7 +76,7 @@ class _Run:
     record: RequestRecord
     ticket: Ticket
     watch: ReaderWatch
-    deadline: Deadline
+    timer: DeadlineTimer
     priority: int
 
 
@@ -100,21 +105,19 @@ class Generations:
         request_id = checked_request_id(request.request_id)
         deadline = Deadline.of(context, self.limits.max_request_seconds)
         watch = ReaderWatch(context, max_seconds=self.limits.slow_reader_seconds)
-        with self.requests.record(request_id, deadline) as record:
-            async with deadline.enforced():
+        timer = DeadlineTimer(deadline)
+        with closing(timer), self.requests.record(request_id, deadline) as record:
+            with timer:
                 admitted = await self._admit(request, context, record)
             params = self._sampling_params(request, admitted)
             check_priority(request.priority)
             with self.admission.ticket(admitted.tenant, max(1, params.n)) as ticket:
-                with record.phase("prompt"):
-                    async with deadline.enforced():
-                        prompt = await encode(admitted)
+                with record.phase("prompt"), timer:
+                    prompt = await encode(admitted)
                 check_prompt(prompt, self.model_limits)
                 plan = plan_sampling(params, self.model_limits, len(prompt))
                 record.num_prompt_tokens = len(prompt)
-                run = _Run(
-                    admitted, prompt, plan, record, ticket, watch, deadline, request.priority
-                )
+                run = _Run(admitted, prompt, plan, record, ticket, watch, timer, request.priority)
                 async with aclosing(self._respond(run)) as responses:
                     async for response in responses:
                         yield response
@@ -151,9 +154,8 @@ class Generations:
         num_completions = run.plan.num_completions
         completions = [Completion(self.tokenizer, run.plan) for _ in range(num_completions)]
         async with AsyncExitStack() as stack:
-            with run.record.phase("adapter"):
-                async with run.deadline.enforced():
-                    await self._load_adapter(run, stack)
+            with run.record.phase("adapter"), run.timer:
+                await self._load_adapter(run, stack)
             run.record.submitted()
             async with aclosing(self._chunks(run, completions)) as chunks:
                 async for chunk in chunks:
@@ -181,7 +183,8 @@ class Generations:
         streams = OutputStreams([self._outputs(run, i) for i in range(len(completions))])
         async with aclosing(streams):
             while streams.num_open:
-                index, output = await _next_output(streams, run.deadline)
+                with run.timer:
+                    index, output = await _next_output(streams)
                 run.record.got_output(index, output)
                 completion = completions[index]
                 if completion.num_tokens == 0 and output.token_ids:
@@ -217,10 +220,11 @@ class Generations:
         )
 
 
-async def _next_output(streams: OutputStreams, deadline: Deadline) -> tuple[int, TokenOutput]:
-    with translated_engine_errors():
-        async with deadline.enforced():
-            index, output = await streams.next()
+async def _next_output(streams: OutputStreams) -> tuple[int, TokenOutput]:
+    try:
+        index, output = await streams.next()
+    except (EngineDiedError, EngineRefusedError) as error:
+        raise translated(error) from error
     if output is None or output.error:
         logger.error("the engine gave up a request: %s", output.error if output else "no output")
         raise InternalError(

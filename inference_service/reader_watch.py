@@ -1,9 +1,8 @@
 """Frees the engine of requests whose reader has stopped reading, or has gone."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from grpc import aio
 
@@ -21,29 +20,55 @@ class ReaderWatch:
     def __init__(self, context: aio.ServicerContext[Any, Any], *, max_seconds: float) -> None:
         self._max_seconds = max_seconds
         self._loop = asyncio.get_running_loop()
-        self._sending: OutputStreams | None = None
+        self._outputs: OutputStreams | None = None
+        self._sending_since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         context.add_done_callback(self._call_ended)  # type: ignore[arg-type]  # stub is older
 
-    @contextmanager
-    def sending(self, outputs: OutputStreams) -> Iterator[None]:
+    def sending(self, outputs: OutputStreams) -> Self:
         """Around each `yield`; RESOURCE_EXHAUSTED SLOW_READER after it if it took too long."""
-        self._sending = outputs
-        timer = self._loop.call_later(self._max_seconds, self._close_engine_side)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            self._sending = None
+        self._outputs = outputs
+        return self
+
+    def __enter__(self) -> None:
+        self._sending_since = self._loop.time()
+        if self._timer is None:  # else the one that runs looks again
+            self._set_timer(self._sending_since)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._sending_since = None
         if self._closing is not None:
             raise ResourceExhaustedError(
                 f"the response was not read for {self._max_seconds:g} seconds",
                 reason="SLOW_READER",
             )
 
+    def _set_timer(self, since: float) -> None:
+        self._timer = self._loop.call_at(since + self._max_seconds, self._look)
+
+    def _look(self) -> None:
+        """One timer serves many sends: it runs on from the one that is under way."""
+        self._timer = None
+        since = self._sending_since
+        if since is None:
+            return
+        if self._loop.time() < since + self._max_seconds:
+            self._set_timer(since)
+        else:
+            self._close_engine_side()
+
     def _call_ended(self, _: Any) -> None:
-        self._close_engine_side()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._sending_since is not None:
+            self._close_engine_side()
 
     def _close_engine_side(self) -> None:
-        if self._sending is not None and self._closing is None:
-            self._closing = self._loop.create_task(self._sending.aclose())
+        if self._outputs is not None and self._closing is None:
+            self._closing = self._loop.create_task(self._outputs.aclose())

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -53,7 +52,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         self._tokenizer: ModelTokenizer = generations.tokenizer
         self._admission: Admission = generations.admission
 
-    async def Generate(  # noqa: N802
+    # Generate and Chat hand out what they are given: a generator around it would cost every token.
+
+    def Generate(  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         async def encode(_: Admitted) -> list[int]:
@@ -63,12 +64,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
                 return await self._encode(request.prompt, add_special_tokens=True)
             raise _missing("prompt", "give a prompt or prompt_token_ids")
 
-        responses = self._generations.run(_generation_request(request), context, encode)
-        async with aclosing(responses):
-            async for response in responses:
-                yield response
+        return self._generations.run(_generation_request(request), context, encode)
 
-    async def Chat(  # noqa: N802
+    def Chat(  # noqa: N802
         self, request: inference_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         async def encode(admitted: Admitted) -> list[int]:
@@ -78,10 +76,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             # The template writes the special tokens itself.
             return await self._encode(text, add_special_tokens=False)
 
-        responses = self._generations.run(_generation_request(request), context, encode)
-        async with aclosing(responses):
-            async for response in responses:
-                yield response
+        return self._generations.run(_generation_request(request), context, encode)
 
     async def Tokenize(  # noqa: N802
         self, request: inference_pb2.TokenizeRequest, context: Context

@@ -26,6 +26,8 @@ class LocalStack:
     Without `data_dir` everything lives in a temporary directory that goes with the stack.
     """
 
+    inference_module = "inference_service"
+
     def __init__(
         self,
         model: str | Path,
@@ -113,7 +115,7 @@ class LocalStack:
             *("--listen", f"127.0.0.1:{port}", "--data-dir", str(inference_dir)),
             *self._inference_args,
         ]
-        self.inference = ServiceProcess("inference_service", arguments, self._run_dir)
+        self.inference = ServiceProcess(self.inference_module, arguments, self._run_dir)
         self.inference_address = self.inference.wait_until_ready(_INFERENCE_START_SECONDS)
 
     def stop(self) -> None:

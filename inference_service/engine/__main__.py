@@ -23,7 +23,7 @@ class _ParentGoneError(Exception):
     """Nobody is left to serve."""
 
 
-class _Channel:
+class Channel:
     """Commands from the parent and replies to it, one message each."""
 
     def __init__(self, endpoint: str, parent: int) -> None:
@@ -54,7 +54,7 @@ def main() -> int:
     # Ctrl-C reaches the whole process group; the parent stops the engine after its streams.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    channel = _Channel(endpoint, parent)
+    channel = Channel(endpoint, parent)
     try:
         engine = Engine(msgspec.json.decode(config, type=EngineConfig))
     except UnsupportedModelError as error:

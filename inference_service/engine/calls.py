@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
+from inference_service.engine.mailbox import Mailbox
 from inference_service.engine.request import (
     Abort,
     AdapterResidency,
@@ -39,7 +40,7 @@ class EngineCalls:
     def __init__(self, send: Callable[[Command], None]) -> None:
         self._send_command = send
         self._numbers = itertools.count(1)
-        self._streams: dict[int, asyncio.Queue[TokenOutput | Exception]] = {}
+        self._streams: dict[int, Mailbox] = {}
         self._answers: dict[int, asyncio.Future[_Answer]] = {}
         self._closed_by: Exception | None = EngineDiedError("the engine is starting")
 
@@ -53,11 +54,11 @@ class EngineCalls:
     def _close(self, reason: Exception) -> None:
         """Ends every waiting call and stream with `reason`, and refuses new ones."""
         self._closed_by = reason
-        for queue in self._streams.values():
-            queue.put_nowait(reason)
+        for mailbox in self._streams.values():
+            mailbox.end(_again(reason))
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(reason)
+                answer.set_exception(_again(reason))
         self._streams.clear()
         self._answers.clear()
 
@@ -65,9 +66,9 @@ class EngineCalls:
         match reply:
             case StepOutput(outputs):
                 for output in outputs:
-                    queue = self._streams.get(output.request_id)
-                    if queue is not None:  # else aborted while the step ran
-                        queue.put_nowait(output)
+                    mailbox = self._streams.get(output.request_id)
+                    if mailbox is not None:  # else aborted while the step ran
+                        mailbox.put(output)
             case Refused(call_id, reason, message):
                 self._resolve(call_id, EngineRefusedError(reason, message))
             case Loaded() | Unloaded() | EngineStats():
@@ -86,7 +87,7 @@ class EngineCalls:
     ) -> AsyncGenerator[TokenOutput, None]:
         self._check_open()
         request_id = next(self._numbers)
-        queue = self._streams[request_id] = asyncio.Queue()
+        mailbox = self._streams[request_id] = Mailbox()
         ended = False
         try:
             self._send_command(
@@ -100,10 +101,8 @@ class EngineCalls:
                 )
             )
             while not ended:
-                output = await queue.get()
-                ended = isinstance(output, Exception) or output.is_last
-                if isinstance(output, Exception):
-                    raise output
+                output = await mailbox.take()
+                ended = output.is_last
                 if output.refusal:
                     raise EngineRefusedError(output.refusal, output.error)
                 yield output
@@ -159,4 +158,9 @@ class EngineCalls:
 
     def _check_open(self) -> None:
         if self._closed_by is not None:
-            raise type(self._closed_by)(*self._closed_by.args)
+            raise _again(self._closed_by)
+
+
+def _again(reason: Exception) -> Exception:
+    """Each is raised on its own: one that is shared would collect the tracebacks of all."""
+    return type(reason)(*reason.args)

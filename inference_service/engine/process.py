@@ -29,13 +29,21 @@ _RESTART_SECONDS = 1.0
 
 
 class ChildEngineClient(EngineCalls):
-    """An EngineClient over ZeroMQ on a private Unix socket. See EngineClient for the methods."""
+    """An EngineClient over ZeroMQ on a private Unix socket. See EngineClient for the methods.
+
+    `module` is what runs in the child: a benchmark of the front end has one of its own.
+    """
 
     def __init__(
-        self, config: EngineConfig, on_health_change: Callable[[bool], None] = lambda _: None
+        self,
+        config: EngineConfig,
+        on_health_change: Callable[[bool], None] = lambda _: None,
+        *,
+        module: str = "inference_service.engine",
     ) -> None:
         super().__init__(self._send)
         self._config = config
+        self._module = module
         self._on_health_change = on_health_change
         self._directory = tempfile.TemporaryDirectory(prefix="lorikeet-engine-")
         self._context = zmq.Context()
@@ -91,7 +99,7 @@ class ChildEngineClient(EngineCalls):
         commands.bind(endpoint + "-commands")
         replies.bind(endpoint + "-replies")
         self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "inference_service.engine", endpoint, str(os.getpid())),
+            *(sys.executable, "-m", self._module, endpoint, str(os.getpid())),
             msgspec.json.encode(self._config).decode(),
         )
         self._commands = commands
