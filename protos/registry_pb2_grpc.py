@@ -1635,7 +1635,8 @@ class AccessServiceServicer:
 
     def IdentifyCaller(self, request, context):
         """Who the caller is. A service that may act for tenants passes the key its own caller presented in `api_key`
-        and learns that caller's identity. UNAUTHENTICATED CREDENTIAL_INVALID for any key that is not valid.
+        and learns that caller's identity. UNAUTHENTICATED CREDENTIAL_INVALID for any key that is not valid; the
+        error's metadata has `credential: presented` when it is the caller's caller whose credential is not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

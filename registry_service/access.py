@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lorikeet.rpc.errors import PermissionDeniedError
-from lorikeet.rpc.names import PrincipalName
+from lorikeet.rpc.names import ApiKeyName, PrincipalName
 from protos import registry_pb2
 
 ADMIN = int(registry_pb2.PERMISSION_ADMIN)
@@ -35,12 +35,14 @@ class Grant:
 class Caller:
     """A principal whose credential was checked, and its grants at that moment.
 
-    `subject` is what a token or certificate called it; `expire_time` is when an API key ends.
+    `subject` is what a token or certificate called it, `api_key` the name of the key it showed;
+    `expire_time` is when the credential ends by itself.
     """
 
     name: PrincipalName
     grants: frozenset[Grant]
     subject: str = ""
+    api_key: ApiKeyName | None = None
     expire_time: datetime | None = None
 
     @property

@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from lorikeet.rpc.feed_cache import FeedCache, Loaded
-from lorikeet.rpc.names import ApiKeyName
-from registry_service.access import Caller, split_api_key
-from registry_service.credentials import Credential, CredentialKind
+from registry_service.access import Caller
+from registry_service.credentials import Credential
 from registry_service.repository import principals
 from registry_service.repository.database import Database
 from registry_service.repository.journal import Change
@@ -52,19 +51,17 @@ class CallerCache:
         caller = await self._database.read(
             lambda session: principals.authenticate(session, credential)
         )
-        return Loaded(caller, _sources(credential, caller), _seconds(caller))
+        return Loaded(caller, _sources(caller), _seconds(caller))
 
 
 def _digest(credential: Credential) -> bytes:
-    text = f"{credential.kind.value}\n{credential.tenant}\n{credential.value}"
+    ends = credential.expire_time.isoformat() if credential.expire_time else ""
+    text = f"{credential.kind.value}\n{credential.tenant}\n{ends}\n{credential.value}"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
-def _sources(credential: Credential, caller: Caller) -> frozenset[str]:
-    parts = None
-    if credential.kind is CredentialKind.API_KEY:
-        parts = split_api_key(credential.value)
-    own = str(ApiKeyName(caller.tenant, parts[0])) if parts else _SUBJECTS
+def _sources(caller: Caller) -> frozenset[str]:
+    own = str(caller.api_key) if caller.api_key else _SUBJECTS
     return frozenset({str(caller.name), own})
 
 

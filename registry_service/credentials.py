@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 
@@ -16,12 +17,13 @@ class Credential:
     """`value` is an API key that is still to be checked, or subjects that were verified.
 
     A token has one subject; a certificate may have several, one a line. `tenant` is what a token's
-    tenant claim says, if that claim counts.
+    tenant claim says, if that claim counts; `expire_time` is when a token ends.
     """
 
     kind: CredentialKind
     value: str = field(repr=False)
     tenant: str = ""
+    expire_time: datetime | None = None
 
     @property
     def subjects(self) -> list[str]:
@@ -32,8 +34,8 @@ def api_key_credential(api_key: str) -> Credential:
     return Credential(CredentialKind.API_KEY, api_key)
 
 
-def jwt_credential(subject: str, tenant: str) -> Credential:
-    return Credential(CredentialKind.JWT, subject, tenant)
+def jwt_credential(subject: str, tenant: str, expire_time: datetime) -> Credential:
+    return Credential(CredentialKind.JWT, subject, tenant, expire_time)
 
 
 def certificate_credential(subjects: Sequence[str]) -> Credential:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ class TokenVerifier:
         if key is None:
             raise ValueError("its key id is not the issuer's")
         claims = self._decoded(token, algorithm, key)
-        credential = self._credential(claims)
         expire_time = float(claims["exp"]) + _LEEWAY_SECONDS
+        credential = self._credential(claims, datetime.fromtimestamp(expire_time, UTC))
         self._verified.add(token, VerifiedToken(credential, key_id, key, expire_time))
         return credential
 
@@ -94,14 +95,14 @@ class TokenVerifier:
         )
         return claims
 
-    def _credential(self, claims: dict[str, Any]) -> Credential:
+    def _credential(self, claims: dict[str, Any], expire_time: datetime) -> Credential:
         subject = f"jwt:{claims['sub']}"
         if not is_subject(subject):
             raise ValueError("its subject is empty, too long or not printable ASCII")
         tenant = claims.get(self._rules.tenant_claim) if self._rules.tenant_claim else None
         if not isinstance(tenant, str) or not IDENTIFIER.fullmatch(tenant):
             tenant = ""
-        return jwt_credential(subject, tenant)
+        return jwt_credential(subject, tenant, expire_time)
 
 
 class TokenSettingsError(ValueError):

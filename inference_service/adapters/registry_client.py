@@ -10,7 +10,14 @@ from grpc import aio
 
 from inference_service.adapters.artifact import Artifact, Profile, ResolvedAdapter
 from inference_service.adapters.registry_channel import RegistryChannel
-from lorikeet.rpc.errors import LorikeetError, UnavailableError, from_rpc_error
+from lorikeet.rpc.credentials import invalid_credential
+from lorikeet.rpc.errors import (
+    LorikeetError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnavailableError,
+    from_rpc_error,
+)
 from lorikeet.rpc.names import BaseModelName, TenantName
 from lorikeet.rpc.tls import ClientTlsFiles
 from protos import registry_pb2
@@ -46,10 +53,12 @@ class RegistryClient:
     async def identify(self, token: str = "", *, subject: str = "") -> registry_pb2.Identity:
         """Who presented a token (an API key or a JWT), or a subject of a verified certificate.
 
-        UNAUTHENTICATED for what is not valid. Without either: this service.
+        UNAUTHENTICATED for what is not valid; UNAVAILABLE when it is this service that the
+        registry does not let ask.
         """
+        assert token or subject
         request = registry_pb2.IdentifyCallerRequest(api_key=token, subject=subject)
-        with _translated(own_credential=not (token or subject)):
+        with _own_refusals_hidden(), _translated():
             identity: registry_pb2.Identity = await self._channel.stubs.access.IdentifyCaller(
                 request, timeout=self._deadline, metadata=self._metadata
             )
@@ -128,22 +137,34 @@ class RegistryClient:
 
 
 @contextmanager
-def _translated(*, own_credential: bool = True) -> Iterator[None]:
-    """`own_credential` false: the key in question is the caller's, and so is UNAUTHENTICATED."""
+def _translated() -> Iterator[None]:
     try:
         yield
     except aio.AioRpcError as error:
-        raise _registry_error(error, own_credential=own_credential) from error
+        raise _registry_error(error) from error
 
 
-def _registry_error(error: aio.AioRpcError, *, own_credential: bool) -> LorikeetError:
+def _registry_error(error: aio.AioRpcError) -> LorikeetError:
     if error.code() in _NO_ANSWER:
         logger.warning("the registry did not answer: %s %s", error.code().name, error.details())
         return registry_unavailable()
-    if error.code() is grpc.StatusCode.UNAUTHENTICATED and own_credential:
-        logger.error("the registry refuses this service's own credential")
-        return registry_unavailable()
-    return from_rpc_error(error)
+    translated = from_rpc_error(error)
+    if not isinstance(translated, UnauthenticatedError):
+        return translated
+    if translated.metadata.get("credential") == "presented":
+        return invalid_credential()
+    logger.error("the registry refuses this service's own credential")
+    return registry_unavailable()
+
+
+@contextmanager
+def _own_refusals_hidden() -> Iterator[None]:
+    """Whoever asks who a caller is needs a permission, which is no concern of that caller."""
+    try:
+        yield
+    except PermissionDeniedError as error:
+        logger.error("the registry does not let this service identify callers: %s", error.message)
+        raise registry_unavailable() from error
 
 
 def registry_unavailable() -> UnavailableError:

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from lorikeet.rpc.credentials import invalid_credential
-from lorikeet.rpc.names import PrincipalName
+from lorikeet.rpc.names import ApiKeyName, PrincipalName
 from registry_service.access import USE, Caller, Grant, secret_matches, split_api_key
 from registry_service.credentials import Credential, CredentialKind
 from registry_service.models import ApiKeyRow, GrantRow, PrincipalRow, SubjectRow, TenantRow
@@ -25,9 +25,10 @@ def authenticate(session: Session, credential: Credential) -> Caller:
     found = _known_by(session, credential.subjects)
     if len(found) == 1:
         subject, name = found[0]
-        return Caller(name, _grants(session, name), subject=subject)
+        grants, expire_time = _grants(session, name), credential.expire_time
+        return Caller(name, grants, subject=subject, expire_time=expire_time)
     if not found and session.get(TenantRow, credential.tenant) is not None:
-        return _plain_user(credential.tenant, credential.value)
+        return _plain_user(credential)
     # Several principals: whom a certificate means must not depend on the order of its names.
     raise invalid_credential()
 
@@ -43,7 +44,8 @@ def _owner_of_key(session: Session, api_key: str) -> Caller:
     if row.expire_time is not None and row.expire_time <= datetime.now(UTC):
         raise invalid_credential()
     name = PrincipalName(row.tenant_id, row.principal_id)
-    return Caller(name, _grants(session, name), expire_time=row.expire_time)
+    key = ApiKeyName(row.tenant_id, key_id)
+    return Caller(name, _grants(session, name), api_key=key, expire_time=row.expire_time)
 
 
 def _known_by(session: Session, subjects: Sequence[str]) -> list[tuple[str, PrincipalName]]:
@@ -55,11 +57,13 @@ def _known_by(session: Session, subjects: Sequence[str]) -> list[tuple[str, Prin
     return [(subject, name) for name, subject in found.items()]
 
 
-def _plain_user(tenant: str, subject: str) -> Caller:
+def _plain_user(credential: Credential) -> Caller:
     """Someone the token's issuer knows and we do not: may use what its tenant may use."""
+    tenant, subject = credential.tenant, credential.value
     digest = hashlib.sha256(subject.encode()).hexdigest()[:_TOKEN_USER_DIGITS]
     name = PrincipalName(tenant, f"{TOKEN_USER_PREFIX}{digest}")
-    return Caller(name, frozenset({Grant(USE, f"tenants/{tenant}")}), subject=subject)
+    grants = frozenset({Grant(USE, f"tenants/{tenant}")})
+    return Caller(name, grants, subject=subject, expire_time=credential.expire_time)
 
 
 def _grants(session: Session, name: PrincipalName) -> frozenset[Grant]:

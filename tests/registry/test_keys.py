@@ -86,6 +86,8 @@ async def test_services_identify_their_callers(world: World) -> None:
         identity = await service("IdentifyCaller", asked)
         assert identity.principal == "tenants/acme/principals/caller"
         assert list(identity.grants) == grants((USE, "tenants/acme"))
+        assert identity.api_key == f"tenants/acme/apiKeys/{key.split('_')[1]}"
+        assert not identity.HasField("expire_time")
     assert (await failure(world.acme, "IdentifyCaller", asked)).code == DENIED
     bad = pb.IdentifyCallerRequest(api_key=key[:-1])
     assert (await failure(world.inference, "IdentifyCaller", bad)).reason == "CREDENTIAL_INVALID"
@@ -142,3 +144,24 @@ async def test_grants_are_checked(world: World) -> None:
         assert refused.code == grpc.StatusCode.INVALID_ARGUMENT, (permission, scope)
     twice = pb.SetGrantsRequest(principal=principal, grants=grants((USE, "*"), (USE, "*")))
     assert list((await world.admin("SetGrants", twice)).grants) == grants((USE, "*"))
+
+
+async def test_whose_credential_is_refused_is_told_to_services(world: World) -> None:
+    bad = pb.IdentifyCallerRequest(api_key="lk_0_0")
+    theirs = await failure(world.inference, "IdentifyCaller", bad)
+    own = await failure(world.client("lk_0_0"), "IdentifyCaller", bad)
+    assert theirs.message == own.message
+    assert theirs.metadata == {"credential": "presented"}
+    assert own.metadata == {}
+
+
+async def test_an_identity_tells_when_its_key_ends(world: World) -> None:
+    await make_key(world.admin, "acme", "caller", grants((USE, "tenants/acme")))
+    ends = datetime.now(UTC) + timedelta(minutes=5)
+    request = pb.CreateApiKeyRequest(principal="tenants/acme/principals/caller")
+    request.expire_time.FromDatetime(ends)
+    created = await world.admin("CreateApiKey", request)
+    asked = pb.IdentifyCallerRequest(api_key=created.secret)
+    identity = await world.inference("IdentifyCaller", asked)
+    assert identity.api_key == created.api_key.name
+    assert identity.expire_time == created.api_key.expire_time

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import jwt
@@ -18,7 +19,8 @@ KEY = IssuerKey("k", "", None)
 
 
 def verified(subject: str, expire_time: float) -> VerifiedToken:
-    return VerifiedToken(jwt_credential(f"jwt:{subject}", ""), "k", KEY, expire_time)
+    ends = datetime.fromtimestamp(expire_time, UTC)
+    return VerifiedToken(jwt_credential(f"jwt:{subject}", "", ends), "k", KEY, expire_time)
 
 
 def test_they_are_bounded_and_end_with_their_tokens() -> None:
