@@ -15,6 +15,7 @@ from inference_service.model_files import ModelFilesError
 from inference_service.service import InferenceService, MakeEngine, StartError
 from inference_service.tokenizer import TokenizerMissingError
 from lorikeet.rpc.logs import configure_logging
+from lorikeet.rpc.metrics import MetricsListenError
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
 from lorikeet.rpc.tls import TlsFilesError
 
@@ -24,6 +25,7 @@ _START_ERRORS = (
     CredentialsError,
     EngineDiedError,
     InsecureBindError,
+    MetricsListenError,
     ModelFilesError,
     StartError,
     StoreLockedError,
@@ -53,7 +55,7 @@ def main(make_engine: MakeEngine = ChildEngineClient) -> None:
     except (ValidationError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         asyncio.run(_serve(settings, make_engine))
     except _START_ERRORS as error:

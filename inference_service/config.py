@@ -47,6 +47,13 @@ class Settings(BaseSettings):
         Path | None, Field(description="PEM certificate to show the registry; turns TLS on")
     ] = None
     registry_tls_key: Annotated[Path | None, Field(description="its PEM key")] = None
+    metrics_listen: Annotated[
+        str | None,
+        Field(description="serve Prometheus metrics here, over TLS if there is a tls_cert"),
+    ] = None
+    log_format: Annotated[
+        Literal["text", "json"], Field(description="lines for people or programs")
+    ] = "json"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -13,13 +13,17 @@ class KnownAdapters:
 
     def __init__(self) -> None:
         self._digests: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._names: dict[str, str] = {}
 
     def add(self, adapter: ResolvedAdapter) -> None:
         key = (adapter.tenant, adapter.artifact.version_name)
         self._digests[key] = adapter.artifact.digest
         self._digests.move_to_end(key)
+        self._names[adapter.artifact.digest] = adapter.artifact.version_name
         if len(self._digests) > _MAX_RECORDS:
-            self._digests.popitem(last=False)
+            (_, forgotten), digest = self._digests.popitem(last=False)
+            if self._names.get(digest) == forgotten:
+                del self._names[digest]
 
     def of_tenant(self, tenant: str) -> dict[str, str]:
         """Version name to digest."""
@@ -29,6 +33,6 @@ class KnownAdapters:
             if user == tenant
         }
 
-    def names(self) -> dict[str, str]:
-        """Digest to one of its version names."""
-        return {digest: version_name for (_, version_name), digest in self._digests.items()}
+    def name_of(self, digest: str) -> str:
+        """The version name a digest was last resolved by; empty when that is long ago."""
+        return self._names.get(digest, "")

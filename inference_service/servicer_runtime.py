@@ -116,8 +116,8 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
             stats = await self._engine.stats()
         resident = {adapter.digest: adapter for adapter in stats.adapters}
         if admitted.caller.is_administrator and not request.tenant:
-            known = self._known_adapters.names()
-            names = [(known.get(digest, ""), digest) for digest in sizes.keys() | resident.keys()]
+            digests = sizes.keys() | resident.keys()
+            names = [(self._known_adapters.name_of(digest), digest) for digest in digests]
         else:
             names = await self._names_of_tenant(admitted.tenant, sizes.keys() | resident.keys())
         adapters = [

@@ -9,6 +9,7 @@ from pydantic_settings import SettingsError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from lorikeet.rpc.logs import configure_logging
+from lorikeet.rpc.metrics import MetricsListenError
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
 from lorikeet.rpc.tls import TlsFilesError
 from registry_service.bootstrap import StartError
@@ -23,6 +24,7 @@ logger = logging.getLogger("registry_service")
 _START_ERRORS = (
     InsecureBindError,
     KeySetError,
+    MetricsListenError,
     SecretFilesError,
     SettingsError,
     StartError,

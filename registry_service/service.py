@@ -18,7 +18,6 @@ from registry_service.artifact_servicer import ArtifactServicer
 from registry_service.artifacts.observed_store import ObservedStore
 from registry_service.authentication import Authenticator
 from registry_service.bootstrap import (
-    StartError,
     create_first_principals,
     lock_data_directory,
     open_database,
@@ -130,16 +129,13 @@ class RegistryService:
 
     def _serve_metrics(self, listen: str) -> MetricsServer:
         settings = self._settings
-        try:
-            return serve_metrics(
-                self._metrics.registry,
-                listen,
-                certificate=settings.tls_cert,
-                key=settings.tls_key,
-                insecure=settings.insecure,
-            )
-        except OSError as error:
-            raise StartError(f"cannot serve metrics on {listen}: {error}") from error
+        return serve_metrics(
+            self._metrics.registry,
+            listen,
+            certificate=settings.tls_cert,
+            key=settings.tls_key,
+            insecure=settings.insecure,
+        )
 
     def _prepare(self) -> bytes:
         """Blocks: nothing is served yet. Returns the secret of the page tokens."""

@@ -47,6 +47,10 @@ class RpcMetrics:
             self._failures.labels(record.method, record.reason or record.code.name).inc()
 
 
+class MetricsListenError(RuntimeError):
+    """Metrics cannot be served where they should be; the message says where and why."""
+
+
 @dataclass(frozen=True)
 class MetricsServer:
     """Answers `GET /metrics` from a thread of its own until closed."""
@@ -71,17 +75,20 @@ def serve_metrics(
 ) -> MetricsServer:
     """Serves over TLS when there is a certificate; without one only on loopback, or `insecure`.
 
-    InsecureBindError, or OSError when the port is taken or the certificate is none.
+    InsecureBindError, or MetricsListenError when the port is taken or the certificate is none.
     """
     if certificate is None:
         check_binding(listen, insecure=insecure)
     host, _, port = listen.rpartition(":")
-    server, thread = start_http_server(
-        int(port),
-        host.strip("[]"),
-        registry,
-        certfile=str(certificate) if certificate else None,
-        keyfile=str(key) if key else None,
-        tls_min_version=ssl.TLSVersion.TLSv1_2,
-    )
+    try:
+        server, thread = start_http_server(
+            int(port),
+            host.strip("[]"),
+            registry,
+            certfile=str(certificate) if certificate else None,
+            keyfile=str(key) if key else None,
+            tls_min_version=ssl.TLSVersion.TLSv1_2,
+        )
+    except (OSError, ValueError) as error:  # ValueError: the port is none
+        raise MetricsListenError(f"cannot serve metrics on {listen}: {error}") from error
     return MetricsServer(f"{host}:{server.server_port}", server, thread)

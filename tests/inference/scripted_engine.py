@@ -158,6 +158,8 @@ class ScriptedEngine:
         return self._residency(digest)
 
     async def stats(self) -> EngineStats:
+        if not self.is_alive:
+            raise EngineDiedError("it was told to")
         return EngineStats(
             call_id=0,
             page_bytes=16,

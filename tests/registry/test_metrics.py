@@ -4,12 +4,10 @@ import asyncio
 import json
 import logging
 import ssl
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from lorikeet.rpc.logs import JsonFormatter
 from lorikeet.rpc.server import InsecureBindError
@@ -19,8 +17,7 @@ from registry_service.service import RegistryService
 from tests.certificates import Authority
 from tests.registry.conftest import Registry, World
 from tests.registry.support import failure, make_adapter, make_registered, publish
-
-Sample = dict[tuple[str, frozenset[tuple[str, str]]], float]
+from tests.scrapes import Samples, get, scrape_of, value
 
 
 @pytest.fixture
@@ -29,23 +26,9 @@ def settings(tmp_path: Path) -> Settings:
     return load_settings([*arguments, "--data-dir", str(tmp_path / "data")])
 
 
-def get(url: str, context: ssl.SSLContext | None = None) -> str:
-    with urllib.request.urlopen(url, timeout=10, context=context) as answer:
-        text: str = answer.read().decode()
-        return text
-
-
-def scrape(registry: Registry) -> Sample:
-    text = get(f"http://{registry.service.metrics_address}/metrics")
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def value(samples: Sample, name: str, **labels: str) -> float:
-    return samples.get((name, frozenset(labels.items())), 0.0)
+def scrape(registry: Registry) -> Samples:
+    assert registry.service.metrics_address is not None
+    return scrape_of(registry.service.metrics_address)
 
 
 async def test_calls_are_counted_by_method_and_end(world: World) -> None:

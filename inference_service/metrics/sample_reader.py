@@ -1,0 +1,50 @@
+"""Reads the parts of the service for a scrape."""
+
+from dataclasses import dataclass
+
+from inference_service.adapters.store import AdapterStore
+from inference_service.admission import Admission
+from inference_service.engine.client import EngineClient, EngineDiedError
+from inference_service.engine.request import EngineStats
+from inference_service.known_adapters import KnownAdapters
+from inference_service.metrics.sample import RequestSample, Sample
+from inference_service.running_requests import RunningRequests
+
+
+@dataclass(frozen=True)
+class SampleReader:
+    """Works in the event loop; waits only for the engine."""
+
+    engine: EngineClient
+    admission: Admission
+    requests: RunningRequests
+    store: AdapterStore
+    known_adapters: KnownAdapters
+
+    async def read(self) -> Sample:
+        stats = await self._stats()
+        disk_bytes = self.store.sizes()
+        resident = {adapter.digest for adapter in stats.adapters} if stats else set()
+        return Sample(
+            info=self.engine.info,
+            stats=stats,
+            num_waiting=self.admission.num_waiting,
+            requests=[
+                RequestSample(record.adapter_version, record.first_token is not None)
+                for record in self.requests.admitted()
+            ],
+            disk_bytes=disk_bytes,
+            version_names={
+                digest: name
+                for digest in disk_bytes.keys() | resident
+                if (name := self.known_adapters.name_of(digest))
+            },
+            num_tokens=self.requests.clock.num_tokens,
+            intervals=self.requests.clock.intervals,
+        )
+
+    async def _stats(self) -> EngineStats | None:
+        try:
+            return await self.engine.stats()
+        except EngineDiedError:
+            return None
