@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.synthetic import write_adapter, write_tinyllama
+from inference_service.engine.adapter_files import declared_files
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.request import Load, Loaded, SamplingOptions, Submit, Unload
@@ -49,7 +50,7 @@ class Decoding:
     """Requests that decode for ever, and adapters that come and go when told to."""
 
     def __init__(self, model_path: Path, adapter: Path) -> None:
-        self._adapter = adapter
+        self._adapter, self._files = adapter, declared_files(adapter)
         self._engine = Engine(EngineConfig(str(model_path), max_model_len=2048))
         self._submit()
         self._is_loading = False
@@ -60,7 +61,7 @@ class Decoding:
         seconds = []
         for _ in range(_WINDOW_STEPS):
             if loads and not self._is_loading:
-                self._engine.handle(Load(1, "adapter", str(self._adapter)))
+                self._engine.handle(Load(1, "adapter", str(self._adapter), self._files))
                 self._is_loading = True
             began = time.perf_counter()
             replies = self._engine.step()

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.synthetic import write_adapter, write_tinyllama
+from inference_service.engine.adapter_files import declared_files
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.process import ChildEngineClient
 from inference_service.engine.request import SamplingOptions
@@ -88,7 +89,7 @@ async def _start(model_path: Path, adapter: Path, count: int) -> ChildEngineClie
     await engine.start()
     sampling = SamplingOptions(temperature=0.0, max_tokens=2)
     for index in range(count):
-        residency = await engine.load_adapter(str(index), adapter)
+        residency = await engine.load_adapter(str(index), adapter, declared_files(adapter))
         assert residency.tier == "device"
         async for _ in engine.generate([5, 6, 7], sampling, str(index), "tenant"):
             pass

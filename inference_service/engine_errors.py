@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
 from lorikeet.rpc.errors import (
+    DataLossError,
     FailedPreconditionError,
     InvalidArgumentError,
     LorikeetError,
@@ -46,6 +47,8 @@ def engine_restarting() -> UnavailableError:
 def _from_refusal(error: EngineRefusedError) -> LorikeetError:
     if error.reason == "OUT_OF_PAGES":
         return ResourceExhaustedError(str(error), reason=error.reason, retry_after=_RETRY_SECONDS)
+    if error.reason == "ARTIFACT_CORRUPT":
+        return DataLossError(str(error), reason=error.reason)
     if error.reason == "INVALID_REQUEST":
         return InvalidArgumentError(str(error), reason=error.reason)
     if error.reason == "ADAPTER_UNKNOWN":

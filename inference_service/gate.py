@@ -54,6 +54,12 @@ class Admitted:
         return self.adapter.profile if self.adapter else Profile()
 
     @property
+    def owns_adapter(self) -> bool:
+        """Whether the adapter is the tenant's own, or the caller an administrator."""
+        assert self.adapter is not None
+        return self.adapter.owner == self.tenant or self.caller.is_administrator
+
+    @property
     def version_name(self) -> str:
         return self.adapter.artifact.version_name if self.adapter else ""
 
@@ -114,8 +120,7 @@ class Gate:
 
     def check_owner(self, admitted: Admitted, permission: str) -> None:
         """For what slows other users of an adapter down: its owner may, and administrators."""
-        assert admitted.adapter is not None
-        if admitted.adapter.owner != admitted.tenant:
+        if not admitted.owns_adapter:
             self.check_administrator(admitted, permission)
 
     def check_administrator(self, admitted: Admitted, permission: str) -> None:

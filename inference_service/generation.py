@@ -8,7 +8,7 @@ from typing import Any
 
 from grpc import aio
 
-from inference_service.adapters.store import AdapterStore
+from inference_service.adapter_loads import AdapterLoads
 from inference_service.admission import Admission, Ticket
 from inference_service.completion import Completion
 from inference_service.deadline import Deadline
@@ -18,7 +18,6 @@ from inference_service.engine.request import TokenOutput
 from inference_service.engine_errors import (
     engine_restarting,
     translated,
-    translated_engine_errors,
 )
 from inference_service.gate import Admitted, Gate
 from inference_service.generation_responses import chunk_responses, complete_response
@@ -88,7 +87,7 @@ class Generations:
     gate: Gate
     admission: Admission
     known_adapters: KnownAdapters
-    store: AdapterStore
+    loads: AdapterLoads
     engine: EngineClient
     tokenizer: ModelTokenizer
     model_limits: ModelLimits
@@ -171,12 +170,9 @@ class Generations:
         admitted = run.admitted
         if admitted.adapter is None:
             return
-        artifact = admitted.adapter.artifact
-        is_on_disk = self.store.has(artifact.digest)
-        path = await stack.enter_async_context(self.store.lease(artifact, admitted.tenant))
-        with translated_engine_errors():
-            residency = await self.engine.load_adapter(artifact.digest, path)
-        run.record.found_on = residency.found_on if is_on_disk else "remote"
+        loaded = self.loads.in_engine(admitted.adapter)
+        residency = await stack.enter_async_context(loaded)
+        run.record.found_on = residency.found_on
 
     async def _chunks(self, run: _Run, completions: list[Completion]) -> Responses:
         """The completions' chunks as they come. Each is a request of its own to the engine."""

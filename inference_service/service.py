@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.registry_client import RegistryClient
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission
@@ -144,6 +145,7 @@ class InferenceService:
         settings, engine_info = self._settings, self._engine.info
         gate = Gate(self._registry, ServedModel(settings.base_model, registered.revision))
         known_adapters = KnownAdapters()
+        loads = AdapterLoads(self._store, self._engine)
         self._chat = ChatRenderer(model_files)
         reader = SampleReader(
             self._engine, self._admission, self.requests, self._store, known_adapters
@@ -154,7 +156,7 @@ class InferenceService:
             gate=gate,
             admission=self._admission,
             known_adapters=known_adapters,
-            store=self._store,
+            loads=loads,
             engine=self._engine,
             tokenizer=model_files.tokenizer,
             model_limits=ModelLimits(
@@ -173,7 +175,9 @@ class InferenceService:
             InferenceServicer(identity, generations, self._chat), self._server.server
         )
         inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
-            AdapterRuntimeServicer(gate, known_adapters, self._store, self._engine, self.requests),
+            AdapterRuntimeServicer(
+                gate, known_adapters, self._store, self._engine, self.requests, loads
+            ),
             self._server.server,
         )
 

@@ -1,21 +1,25 @@
 """The AdapterRuntime service: what is loaded, and having it loaded or unloaded."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, Final
 
 from grpc import aio
 
+from inference_service.adapter_loads import AdapterLoads
+from inference_service.adapters.artifact import ResolvedAdapter
 from inference_service.adapters.store import AdapterStore
 from inference_service.engine.client import EngineClient, EngineRefusedError
 from inference_service.engine.request import AdapterResidency
 from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.known_adapters import KnownAdapters
+from inference_service.loaded_adapters import LoadedAdapters
 from inference_service.prefetch import Prefetcher, PrefetchItem
 from inference_service.request_info import request_info
 from inference_service.running_requests import RunningRequests
+from inference_service.runtime_messages import loaded_adapter
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -26,15 +30,9 @@ from protos import inference_pb2, inference_pb2_grpc
 Context = aio.ServicerContext[Any, Any]
 
 _MAX_PREFETCH: Final = 1000
-_MAX_RESOLVES_AT_ONCE: Final = 16
 # The engine hears of ended requests a step later than the front end.
 _SETTLE_SECONDS: Final = 1.0
 _SETTLE_PAUSE_SECONDS: Final = 0.02
-_TIERS: Final = {
-    "device": inference_pb2.TIER_DEVICE,
-    "host": inference_pb2.TIER_HOST,
-    "disk": inference_pb2.TIER_DISK,
-}
 
 
 class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
@@ -47,19 +45,24 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         store: AdapterStore,
         engine: EngineClient,
         requests: RunningRequests,
+        loads: AdapterLoads,
     ) -> None:
         self._gate = gate
         self._known_adapters = known_adapters
         self._store = store
         self._engine = engine
         self._requests = requests
-        self._prefetcher = Prefetcher(store, engine)
+        self._loads = loads
+        self._loaded = LoadedAdapters(gate, known_adapters, store, engine, loads)
+        self._prefetcher = Prefetcher(loads)
 
     async def PrefetchAdapters(  # noqa: N802
         self, request: inference_pb2.PrefetchAdaptersRequest, context: Context
     ) -> AsyncIterator[inference_pb2.PrefetchProgress]:
         _check_prefetch(request)
-        items = await self._resolve_all(request.adapters, request.tenant, context)
+        await self._gate.admit(context, tenant=request.tenant, adapter="")
+        names = dict.fromkeys(request.adapters)
+        items = [self._prefetch_item(name, request.tenant, context) for name in names]
         to_device = request.tier != inference_pb2.TIER_DISK
         async with aclosing(self._prefetcher.run(items, to_device=to_device)) as news:
             async for progress in news:
@@ -71,11 +74,9 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         admitted = await self._admit_adapter(request.adapter, request.tenant, context)
         self._gate.check_administrator(admitted, "adapters.pin")
         assert admitted.adapter is not None
-        artifact = admitted.adapter.artifact
-        async with self._store.lease(artifact, admitted.tenant) as path:
+        async with self._loads.in_engine(admitted.adapter):
             with translated_engine_errors():
-                await self._engine.load_adapter(artifact.digest, path)
-                residency = await self._engine.pin_adapter(artifact.digest)
+                residency = await self._engine.pin_adapter(admitted.digest)
         return self._loaded_adapter(admitted, residency)
 
     async def UnpinAdapter(  # noqa: N802
@@ -111,19 +112,8 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         self, request: inference_pb2.ListLoadedAdaptersRequest, context: Context
     ) -> inference_pb2.ListLoadedAdaptersResponse:
         admitted = await self._gate.admit(context, tenant=request.tenant, adapter="")
-        sizes = self._store.sizes()
-        with translated_engine_errors():
-            stats = await self._engine.stats()
-        resident = {adapter.digest: adapter for adapter in stats.adapters}
-        if admitted.caller.is_administrator and not request.tenant:
-            digests = sizes.keys() | resident.keys()
-            names = [(self._known_adapters.name_of(digest), digest) for digest in digests]
-        else:
-            names = await self._names_of_tenant(admitted.tenant, sizes.keys() | resident.keys())
-        adapters = [
-            _loaded_adapter(version_name, digest, sizes.get(digest, 0), resident.get(digest))
-            for version_name, digest in sorted(names)
-        ]
+        sees_all = admitted.caller.is_administrator and not request.tenant
+        adapters = await self._loaded.list(None if sees_all else admitted.tenant)
         return inference_pb2.ListLoadedAdaptersResponse(adapters=adapters)
 
     async def ListRequests(  # noqa: N802
@@ -136,24 +126,21 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
             requests=[request_info(record) for record in records]
         )
 
-    async def _resolve_all(
-        self, adapters: Sequence[str], tenant: str, context: Context
-    ) -> list[PrefetchItem]:
-        slots = asyncio.Semaphore(_MAX_RESOLVES_AT_ONCE)
-
-        async def resolve(name: str) -> PrefetchItem:
-            async with slots:
-                admitted = await self._admit_adapter(name, tenant, context)
+    def _prefetch_item(self, name: str, tenant: str, context: Context) -> PrefetchItem:
+        async def resolve() -> ResolvedAdapter:
+            admitted = await self._admit_adapter(name, tenant, context)
             assert admitted.adapter is not None
-            return PrefetchItem(name, admitted.adapter)
+            if admitted.owns_adapter:  # who can mend it has it tried at once
+                self._loads.failures.forgive(admitted.version_name)
+            return admitted.adapter
 
-        return await asyncio.gather(*(resolve(name) for name in dict.fromkeys(adapters)))
+        return PrefetchItem(name, resolve)
 
     def _loaded_adapter(
         self, admitted: Admitted, residency: AdapterResidency | None
     ) -> inference_pb2.LoadedAdapter:
-        disk_bytes = self._store.sizes().get(admitted.digest, 0)
-        return _loaded_adapter(admitted.version_name, admitted.digest, disk_bytes, residency)
+        disk_bytes = self._store.sizes().get(admitted.digest)
+        return loaded_adapter(admitted.version_name, admitted.digest, disk_bytes, residency)
 
     async def _admit_adapter(self, adapter: str, tenant: str, context: Context) -> Admitted:
         if not adapter:
@@ -197,40 +184,6 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
             if error.reason == "ADAPTER_UNKNOWN":
                 return 0
             raise
-
-    async def _names_of_tenant(self, tenant: str, digests: set[str]) -> list[tuple[str, str]]:
-        """(version name, digest) of what is here and the tenant may still use."""
-        known = [
-            (version_name, digest)
-            for version_name, digest in self._known_adapters.of_tenant(tenant).items()
-            if digest in digests
-        ]
-        slots = asyncio.Semaphore(_MAX_RESOLVES_AT_ONCE)
-
-        async def may_use(version_name: str) -> bool:
-            async with slots:
-                return await self._gate.resolve_again(version_name, tenant) is not None
-
-        allowed = await asyncio.gather(*(may_use(version_name) for version_name, _ in known))
-        return [name for name, is_allowed in zip(known, allowed, strict=True) if is_allowed]
-
-
-def _loaded_adapter(
-    version_name: str, digest: str, disk_bytes: int, resident: AdapterResidency | None
-) -> inference_pb2.LoadedAdapter:
-    tier = _TIERS[resident.tier] if resident else inference_pb2.TIER_DISK
-    return inference_pb2.LoadedAdapter(
-        adapter_version=version_name,
-        digest=digest,
-        tier=tier,
-        disk_bytes=disk_bytes,
-        device_bytes=resident.size_bytes if resident else 0,
-        host_bytes=resident.host_bytes if resident else 0,
-        pages=resident.pages if resident else 0,
-        rank=resident.rank if resident else 0,
-        pinned=resident.pinned if resident else False,
-        running_requests=resident.running_requests if resident else 0,
-    )
 
 
 def _check_prefetch(request: inference_pb2.PrefetchAdaptersRequest) -> None:

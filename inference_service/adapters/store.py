@@ -8,6 +8,7 @@ Owner of all its state, on one event loop: only checks and file writes run in th
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,8 @@ from lorikeet.rpc.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass
@@ -112,6 +115,13 @@ class AdapterStore:
                 if digest in self._lease_ended:
                     self._lease_ended.pop(digest).set()
 
+    async def renew(self, artifact: Artifact, tenant: str) -> None:
+        """Has a copy that seems damaged checked again, and fetched once more if it is."""
+        entry = self._entries.get(artifact.digest)
+        if entry is not None:
+            entry.marks = None
+        await self._ensure(artifact, tenant, None)
+
     async def wait_until_unused(self, digest: str) -> None:
         """Returns at a moment when nothing holds a lease."""
         while self.num_leases(digest):
@@ -145,6 +155,10 @@ class AdapterStore:
                 if is_own:
                     raise
                 # The tenant it was read for lost its access; this one was resolved by itself.
+            except CorruptDownloadError as error:
+                if flight.artifact.version_name == artifact.version_name:
+                    raise _corrupt(artifact) from error
+                # Another version with the same digest; what is stored for this one may be sound.
         self._entries[artifact.digest] = self._entries.pop(artifact.digest)  # newest now
         if on_progress:
             on_progress(artifact.size_bytes, artifact.size_bytes)
@@ -180,6 +194,10 @@ class AdapterStore:
             await self._make_room(artifact)
             await self._download(flight, tenant, num_attempts)
             return self._keep(artifact)
+        except OSError as error:
+            if error.errno not in _NO_SPACE:
+                raise
+            raise _disk_full(artifact, "the disk is full") from error
         finally:
             del self._flights[artifact.digest]
 
@@ -200,11 +218,7 @@ class AdapterStore:
                 logger.error("a download is corrupt: %s", error)
             finally:
                 await self._remove(partial)
-        raise DataLossError(
-            f"the artifact of {artifact.version_name} is corrupt",
-            reason="ARTIFACT_CORRUPT",
-            metadata={"version": artifact.version_name, "digest": artifact.digest},
-        )
+        raise CorruptDownloadError(artifact.version_name)
 
     async def _remove(self, path: Path) -> None:
         # Detached before anything is awaited, so that nobody can find it half gone.
@@ -217,13 +231,7 @@ class AdapterStore:
             idle = (digest for digest in self._entries if self._is_idle(digest))
             victim = next(idle, None)
             if victim is None:
-                raise ResourceExhaustedError(
-                    f"{artifact.version_name}, {artifact.size_bytes} bytes, "
-                    "does not fit on disk beside what is in use",
-                    reason="ADAPTER_DISK_FULL",
-                    metadata={"version": artifact.version_name},
-                    retry_after=1.0,
-                )
+                raise _disk_full(artifact, "the adapters in use fill the disk budget")
             await self.delete(victim)
 
     def _is_idle(self, digest: str) -> bool:
@@ -237,6 +245,23 @@ class AdapterStore:
             for digest, flight in self._flights.items()
             if digest not in self._entries
         )
+
+
+def _corrupt(artifact: Artifact) -> DataLossError:
+    return DataLossError(
+        f"the artifact of {artifact.version_name} is corrupt",
+        reason="ARTIFACT_CORRUPT",
+        metadata={"version": artifact.version_name, "digest": artifact.digest},
+    )
+
+
+def _disk_full(artifact: Artifact, why: str) -> ResourceExhaustedError:
+    return ResourceExhaustedError(
+        f"no room on disk for {artifact.version_name}, {artifact.size_bytes} bytes: {why}",
+        reason="ADAPTER_DISK_FULL",
+        metadata={"version": artifact.version_name},
+        retry_after=1.0,
+    )
 
 
 def _retrieve_exception(task: asyncio.Task[Path]) -> None:

@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Set as AbstractSet
-from pathlib import Path
 
+from inference_service.engine.adapter_loader import AdapterSource
 from inference_service.engine.memory import EngineMemory
 from inference_service.engine.readiness import Readiness
 from inference_service.engine.request import AdapterResidency, Loaded, Refused, Reply, Unloaded
@@ -31,9 +31,9 @@ class AdapterCalls:
         """The digests that requests or calls wait for."""
         return self._scheduler.awaited_adapters | self._pending.keys()
 
-    def load(self, call_id: int, digest: str, path: Path) -> list[Reply]:
+    def load(self, call_id: int, digest: str, source: AdapterSource) -> list[Reply]:
         self._found_on[call_id] = self._residency(digest).tier
-        self._adapters.add(digest, path)
+        self._adapters.add(digest, source)
         self._pending[digest].append(call_id)
         return self.answer()
 

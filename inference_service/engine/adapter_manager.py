@@ -1,22 +1,20 @@
 """Brings adapters from disk to host memory to the arena as requests need them."""
 
 from collections.abc import Collection
-from pathlib import Path
 
 from inference_service.engine.adapter_cache import AdapterCache
-from inference_service.engine.adapter_loader import AdapterLoader
+from inference_service.engine.adapter_loader import AdapterLoader, AdapterSource
 from inference_service.engine.arena_memory import ArenaMemory
 from inference_service.engine.eviction import RebuildCosts
 from inference_service.engine.host_tier import HostTier
 from inference_service.engine.page_pool import PagePool
-from inference_service.engine.peft_adapter import AdapterInvalidError
 from inference_service.engine.readiness import Readiness, Refusal
 
 _MAX_LOADING = 4  # reads queued at the loader: enough to keep it busy
 
 
 class AdapterManager:
-    """Known adapters (digest -> directory) and the tier each is on.
+    """Known adapters (digest -> where its files are) and the tier each is on.
 
     `host_keeps`: host memory keeps the image of a resident adapter, as beside a GPU. Otherwise
     both tiers are one memory: the image leaves the host when its pages are in the arena.
@@ -38,17 +36,17 @@ class AdapterManager:
         self.cache, self.host = cache, host
         self._costs = costs
         self._max_resident, self._host_keeps = max_resident, host_keeps
-        self._paths: dict[str, Path] = {}
+        self._sources: dict[str, AdapterSource] = {}
         self._num_pages: dict[str, int] = {}
         self._refusals: dict[str, Refusal] = {}
         self.num_loads = 0
 
     @property
     def digests(self) -> list[str]:
-        return list(self._paths)
+        return list(self._sources)
 
     def knows(self, digest: str) -> bool:
-        return digest in self._paths
+        return digest in self._sources
 
     def num_pages(self, digest: str) -> int:
         """Pages an adapter takes; 0 for the base model and before it was first loaded."""
@@ -58,9 +56,9 @@ class AdapterManager:
         """Why an adapter cannot be loaded; None when it can, as far as is known."""
         return self._refusals.get(digest)
 
-    def add(self, digest: str, path: Path) -> None:
+    def add(self, digest: str, source: AdapterSource) -> None:
         """Makes an adapter known; a load that failed before is tried again."""
-        self._paths[digest] = path
+        self._sources[digest] = source
         self._refusals.pop(digest, None)
 
     def collect(self) -> list[str]:
@@ -68,11 +66,11 @@ class AdapterManager:
         self.cache.settle()
         news = []
         for digest, result in self._loader.finished():
-            if digest not in self._paths:
+            if digest not in self._sources:
                 continue  # unloaded meanwhile
             news.append(digest)
-            if isinstance(result, AdapterInvalidError):
-                self._refusals[digest] = Refusal("ADAPTER_INVALID", str(result))
+            if isinstance(result, Refusal):
+                self._refusals[digest] = result
                 continue
             image = result.image
             self.num_loads += 1
@@ -111,7 +109,7 @@ class AdapterManager:
 
     def forget(self, digest: str) -> int:
         """Frees an adapter's pages and what is known of it; returns the number of pages."""
-        del self._paths[digest]
+        del self._sources[digest]
         self.host.take(digest)
         self._num_pages.pop(digest, None)
         self._refusals.pop(digest, None)
@@ -126,7 +124,7 @@ class AdapterManager:
         if num_loading >= _MAX_LOADING:
             return
         if num_loading == 0 or self.host.num_awaited_bytes(awaited) < self.host.max_bytes:
-            self._loader.start(digest, self._paths[digest])
+            self._loader.start(digest, self._sources[digest])
 
     def _make_place(self, num_pages: int, spared: Collection[str]) -> bool:
         if not self._memory.can_make_room(num_pages, spared):

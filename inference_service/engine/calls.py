@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
@@ -11,6 +11,7 @@ from inference_service.engine.request import (
     Abort,
     AdapterResidency,
     Command,
+    DeclaredFile,
     EngineInfo,
     EngineStats,
     GetStats,
@@ -111,8 +112,10 @@ class EngineCalls:
             if not ended and self.is_alive:
                 self._send_command(Abort(request_id))
 
-    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
-        answer = await self._call(lambda number: Load(number, digest, str(path)))
+    async def load_adapter(
+        self, digest: str, path: Path, files: Mapping[str, DeclaredFile]
+    ) -> AdapterResidency:
+        answer = await self._call(lambda number: Load(number, digest, str(path), dict(files)))
         assert isinstance(answer, Loaded)
         return answer.adapter
 

@@ -1,11 +1,12 @@
 """What the front end knows of an engine, wherever it runs."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from inference_service.engine.request import (
     AdapterResidency,
+    DeclaredFile,
     EngineInfo,
     EngineStats,
     SamplingOptions,
@@ -19,7 +20,7 @@ class EngineDiedError(RuntimeError):
 
 class EngineRefusedError(RuntimeError):
     """The engine is alive and said no; `reason` is an ErrorInfo reason such as ADAPTER_IN_USE,
-    OUT_OF_PAGES, ADAPTER_INVALID, ADAPTER_UNKNOWN."""
+    OUT_OF_PAGES, ADAPTER_INVALID, ARTIFACT_CORRUPT, ADAPTER_UNKNOWN."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -55,8 +56,14 @@ class EngineClient(Protocol):
         ADAPTER_UNKNOWN).
         """
 
-    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
-        """Makes an adapter known and resident; at once when it already is."""
+    async def load_adapter(
+        self, digest: str, path: Path, files: Mapping[str, DeclaredFile]
+    ) -> AdapterResidency:
+        """Makes an adapter known and resident; at once when it already is.
+
+        EngineRefusedError ARTIFACT_CORRUPT when what is read are not the declared `files`,
+        ADAPTER_INVALID when they cannot be applied, OUT_OF_PAGES when they never fit.
+        """
 
     async def pin_adapter(self, digest: str) -> AdapterResidency:
         """Keeps a loaded adapter resident until unpinned or until this engine ends.

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from inference_service.engine.adapter_calls import AdapterCalls
+from inference_service.engine.adapter_loader import AdapterSource
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.memory import EngineMemory
 from inference_service.engine.model_runner import ModelRunner
@@ -86,8 +87,8 @@ class Engine:
             case Abort(request_id):
                 self._scheduler.abort(request_id)
                 return []
-            case Load(call_id, digest, path):
-                return self._calls.load(call_id, digest, Path(path))
+            case Load(call_id, digest, path, files):
+                return self._calls.load(call_id, digest, AdapterSource(Path(path), files))
             case Unload(call_id, digest):
                 return [self._calls.unload(call_id, digest)]
             case Pin(call_id, digest):

@@ -1,12 +1,10 @@
 """A PEFT adapter directory as matrices. The registry validated it; the engine trusts nothing."""
 
-import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,13 +15,11 @@ from adapter_format.lora_tensors import are_finite, tensor_names
 from adapter_format.safetensors_header import TensorInfo
 from adapter_format.strict_json import StrictJsonError, parse_object
 from adapter_format.violation import Violation
+from inference_service.engine.adapter_files import AdapterInvalidError, read_file
+from inference_service.engine.request import DeclaredFile
 from inference_service.models.spec import DecoderSpec
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-
-
-class AdapterInvalidError(ValueError):
-    """An adapter that cannot be applied whole; says which file, tensor or field."""
 
 
 @dataclass(frozen=True)
@@ -44,40 +40,30 @@ class LoraMatrices:
 
 
 def read_adapter(
-    path: Path, spec: DecoderSpec, max_rank: int, dtype: torch.dtype = torch.float32
+    path: Path,
+    spec: DecoderSpec,
+    max_rank: int,
+    dtype: torch.dtype = torch.float32,
+    files: Mapping[str, DeclaredFile] | None = None,
 ) -> list[LoraMatrices]:
     """Every matrix pair of the adapter in `path`, in float32 but within the range of `dtype`.
 
-    Raises AdapterInvalidError. Whatever the files say, no more is read or allocated than they hold.
+    Raises AdapterInvalidError, or AdapterCorruptError when the files are not those declared.
+    Whatever the files say, no more is read or allocated than they hold.
     """
-    with _open(path / CONFIG_FILE) as (file, size):
-        if size > MAX_CONFIG_BYTES:
-            raise AdapterInvalidError(f"{CONFIG_FILE} has {size} bytes: at most {MAX_CONFIG_BYTES}")
-        config_text = file.read(size)
+    config = _parsed(read_file(path / CONFIG_FILE, files, max_bytes=MAX_CONFIG_BYTES))
+    weights = read_file(path / WEIGHTS_FILE, files)
+    file = BytesIO(weights)
+    reading = read_artifact(config, file, len(weights), _base_modules(spec), max_rank)
+    _refuse([*unsafe_violations(config), *reading.violations])
+    return list(_matrices(file, reading, spec, dtype))
+
+
+def _parsed(config_text: bytes) -> dict[str, Any]:
     try:
-        config = parse_object(config_text)
+        return parse_object(config_text)
     except StrictJsonError as error:
         raise AdapterInvalidError(f"{CONFIG_FILE} {error}") from error
-    with _open(path / WEIGHTS_FILE) as (file, size):
-        reading = read_artifact(config, file, size, _base_modules(spec), max_rank)
-        _refuse([*unsafe_violations(config), *reading.violations])
-        return list(_matrices(file, reading, spec, dtype))
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[tuple[BufferedReader, int]]:
-    """A regular file and its size; a pipe or a device could keep its reader for ever."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags)
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(descriptor)
-            raise AdapterInvalidError(f"{path.name} is not a regular file")
-        with os.fdopen(descriptor, "rb") as file:
-            yield file, status.st_size
-    except OSError as error:
-        raise AdapterInvalidError(f"{path.name}: {error.strerror}") from error
 
 
 def _base_modules(spec: DecoderSpec) -> BaseModules:
@@ -100,7 +86,7 @@ def _refuse(violations: list[Violation]) -> None:
 
 
 def _matrices(
-    file: BufferedReader, reading: Reading, spec: DecoderSpec, dtype: torch.dtype
+    file: BytesIO, reading: Reading, spec: DecoderSpec, dtype: torch.dtype
 ) -> Iterator[LoraMatrices]:
     assert reading.lora is not None, "nothing was wrong with the config"
     assert reading.header is not None, "nothing was wrong with the header"
@@ -124,7 +110,7 @@ def _check_range(what: str, matrix: torch.Tensor, dtype: torch.dtype) -> None:
         raise AdapterInvalidError(f"{what} overflows {dtype}, in which this engine computes")
 
 
-def _read_tensor(file: BufferedReader, start: int, tensor: TensorInfo) -> torch.Tensor:
+def _read_tensor(file: BytesIO, start: int, tensor: TensorInfo) -> torch.Tensor:
     """One tensor in float32; its shape was held against the base model's."""
     file.seek(start + tensor.begin)
     data = bytearray(tensor.end - tensor.begin)

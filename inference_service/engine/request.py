@@ -56,12 +56,24 @@ class Abort(msgspec.Struct, frozen=True, tag="abort"):
     request_id: int
 
 
+class DeclaredFile(msgspec.Struct, frozen=True, array_like=True):
+    """What the registry says of one file of an adapter; `sha256` is hex."""
+
+    size_bytes: int
+    sha256: str
+
+
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Make an adapter directory (PEFT layout, already verified) known and resident."""
+    """Make an adapter directory (PEFT layout) known and resident.
+
+    `files`: by name. Whenever the engine reads the directory, what it reads must be these bytes;
+    it is refused with ARTIFACT_CORRUPT otherwise. Empty: nobody declared anything.
+    """
 
     call_id: int
     digest: str
     path: str
+    files: dict[str, DeclaredFile] = {}
 
 
 class Unload(msgspec.Struct, frozen=True, tag="unload"):

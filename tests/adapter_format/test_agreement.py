@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inference_service.engine.peft_adapter import AdapterInvalidError, read_adapter
+from inference_service.engine.adapter_files import AdapterInvalidError
+from inference_service.engine.peft_adapter import read_adapter
 from inference_service.models.families import read_spec
 from lorikeet.rpc.errors import LorikeetError
 from registry_service.artifacts.base_config import parse_base_config

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from inference_service.engine.adapter_cache import AdapterCache
-from inference_service.engine.adapter_loader import AdapterLoader, LoadedImage
+from inference_service.engine.adapter_loader import AdapterLoader, AdapterSource, LoadedImage
 from inference_service.engine.adapter_manager import AdapterManager
 from inference_service.engine.arena_memory import ArenaMemory
 from inference_service.engine.block_manager import BlockManager
@@ -17,8 +17,8 @@ from inference_service.engine.host_tier import HostTier
 from inference_service.engine.page_copier import HostPageCopier
 from inference_service.engine.page_image import PageImage
 from inference_service.engine.page_pool import PagePool
-from inference_service.engine.peft_adapter import AdapterInvalidError
 from inference_service.engine.prefix_cache import PrefixCache, PrefixKeys
+from inference_service.engine.readiness import Refusal
 from inference_service.engine.request import SamplingOptions, Submit
 from inference_service.engine.scheduler import ScheduledChunk, Scheduler, SchedulerLimits
 from inference_service.engine.sequence import Sequence
@@ -38,10 +38,10 @@ class SlowDisk(AdapterLoader):
     def num_loading(self) -> int:
         return len(self._due)
 
-    def start(self, digest: str, _: Path) -> None:
+    def start(self, digest: str, _: AdapterSource) -> None:
         self._due.setdefault(digest, self._now + self._steps_per_load)
 
-    def finished(self) -> list[tuple[str, LoadedImage | AdapterInvalidError]]:
+    def finished(self) -> list[tuple[str, LoadedImage | Refusal]]:
         self._now += 1
         done = [digest for digest, due in self._due.items() if due <= self._now]
         for digest in done:
@@ -52,10 +52,10 @@ class SlowDisk(AdapterLoader):
         pass
 
 
-def _image(digest: str) -> LoadedImage | AdapterInvalidError:
+def _image(digest: str) -> LoadedImage | Refusal:
     size = digest.partition(":")[0]
     if size == "bad":
-        return AdapterInvalidError(digest)
+        return Refusal("ADAPTER_INVALID", digest)
     table = torch.zeros(0, dtype=torch.int64)
     return LoadedImage(PageImage(torch.zeros(int(size), 1), table, table, 1), 0.001)
 
@@ -128,7 +128,7 @@ class Simulation:
         request_id = self.num_submitted
         self.num_submitted += 1
         if adapter and not self.adapters.knows(adapter):
-            self.adapters.add(adapter, Path())
+            self.adapters.add(adapter, AdapterSource(Path(), {}))
         start = 1000 + request_id if first_token is None else first_token
         sampling = SamplingOptions(temperature=0.0, max_tokens=num_output)
         prompt = [start] * num_prompt

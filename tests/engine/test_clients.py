@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from inference_service.engine.adapter_files import declared_files
 from inference_service.engine.client import EngineClient, EngineDiedError, EngineRefusedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.in_process import InProcessEngineClient
@@ -46,7 +47,8 @@ async def test_concurrent_streams_equal_solo_ones(
 ) -> None:
     digests = ["", "r3", "r33"]
     for digest in digests[1:]:
-        residency = await client.load_adapter(digest, adapter_paths[digest])
+        path = adapter_paths[digest]
+        residency = await client.load_adapter(digest, path, declared_files(path))
         assert residency.tier == "device"
         assert residency.pages > 0
     prompts = [[3 + i, 4, 5] for i in range(6)]
@@ -71,7 +73,7 @@ async def test_closing_a_stream_frees_its_pages(client: EngineClient) -> None:
 
 async def test_refusals_name_their_reason(client: EngineClient, tmp_path: Path) -> None:
     with pytest.raises(EngineRefusedError) as refused:
-        await client.load_adapter("digest", tmp_path)
+        await client.load_adapter("digest", tmp_path, {})
     assert refused.value.reason == "ADAPTER_INVALID"
     with pytest.raises(EngineRefusedError) as refused:
         await tokens_of(client, [1], SHORT, "other")

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inference_service.engine import peft_adapter
+from inference_service.engine.adapter_files import AdapterInvalidError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
-from inference_service.engine.peft_adapter import AdapterInvalidError, read_adapter
+from inference_service.engine.peft_adapter import read_adapter
 from inference_service.engine.request import Load, Loaded, Refused, SamplingOptions, Submit, Unload
 from inference_service.models.families import read_spec
 from inference_service.models.spec import DecoderSpec

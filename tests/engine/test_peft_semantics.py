@@ -11,10 +11,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from inference_service.engine.adapter_files import AdapterInvalidError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_pool import PagePool
-from inference_service.engine.peft_adapter import AdapterInvalidError, read_adapter
+from inference_service.engine.peft_adapter import read_adapter
 from inference_service.models.families import read_spec
 from tests.checkpoints import write_adapter, write_checkpoint
 from tests.engine.mixed import BASE, make_resident, mixed_logits, reference_logits

@@ -1,16 +1,18 @@
 """An engine that says what a test tells it to: the front end does the rest."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import structs
 
+from inference_service.engine.adapter_files import AdapterCorruptError, read_file
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import (
     AdapterResidency,
+    DeclaredFile,
     DeviceMemory,
     EngineInfo,
     EngineStats,
@@ -79,7 +81,9 @@ class ScriptedEngine:
         self.paths: dict[str, Path] = {}
         self.pinned: set[str] = set()
         self.load_error: Exception | None = None
+        self.load_errors: dict[str, Exception] = {}
         self.load_seconds = 0.0
+        self.num_loads = 0
         self.start_error: Exception | None = None
         self.closed = False
         self._died = asyncio.Event()
@@ -97,6 +101,7 @@ class ScriptedEngine:
         self.steps, self.scripts = steps, []
         self.calls.clear()
         self.load_error, self.load_seconds = None, 0.0
+        self.load_errors, self.num_loads = {}, 0
         if not self.is_alive:
             self.restart()
 
@@ -131,12 +136,21 @@ class ScriptedEngine:
         finally:
             call.closed = True
 
-    async def load_adapter(self, digest: str, path: Path) -> AdapterResidency:
+    async def load_adapter(
+        self, digest: str, path: Path, files: Mapping[str, DeclaredFile]
+    ) -> AdapterResidency:
         await self._wait(self.load_seconds)
         if self.load_error:
             raise self.load_error
-        assert (path / "adapter_config.json").exists()
         found_on = "device" if digest in self.paths else "disk"
+        self.num_loads += 1
+        if digest in self.load_errors:
+            raise self.load_errors[digest]
+        try:
+            for name in files:
+                read_file(path / name, files)
+        except AdapterCorruptError as error:
+            raise EngineRefusedError("ARTIFACT_CORRUPT", str(error)) from error
         self.paths[digest] = path
         return structs.replace(self._residency(digest), found_on=found_on)
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -239,3 +241,30 @@ async def test_a_download_goes_on_when_the_request_that_began_it_is_cancelled(
     assert await second == files
     assert reader.num_reads == len(files)
     assert store.num_leases(artifact.digest) == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB, where this user may mount one."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("no right to mount a file system")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+async def test_a_full_disk_ends_in_an_error_and_leaves_nothing(small_disk: Path) -> None:
+    reader = MemoryReader()
+    large = reader.add(make_files(1, size=100_000), "tenants/acme/adapters/large/versions/1")
+    small = make_files(2)
+    store = await open_store(small_disk, reader)
+    for _ in range(2):
+        with pytest.raises(ResourceExhaustedError) as full:
+            await read(store, large)
+        assert full.value.reason == "ADAPTER_DISK_FULL"
+        assert full.value.retry_after
+        assert left_over(small_disk) == []
+    assert await read(store, reader.add(small, "tenants/acme/adapters/small/versions/1")) == small
+    await store.close()
