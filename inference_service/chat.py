@@ -7,6 +7,7 @@ from typing import Any, Final
 from inference_service.isolated_renderer import IsolatedRenderer
 from inference_service.model_files import ModelFiles
 from inference_service.template_rendering import TemplateRefusedError, render_template
+from inference_service.tools.offered import OfferedTools
 from lorikeet.rpc.errors import FailedPreconditionError, FieldViolation, InvalidArgumentError
 from protos import inference_pb2
 
@@ -23,7 +24,10 @@ class ChatRenderer:
         self._isolated = IsolatedRenderer()
 
     async def render(
-        self, messages: Sequence[inference_pb2.ChatMessage], adapter_template: str
+        self,
+        messages: Sequence[inference_pb2.ChatMessage],
+        adapter_template: str,
+        tools: OfferedTools | None = None,
     ) -> str:
         """The prompt text, special tokens included.
 
@@ -31,22 +35,25 @@ class ChatRenderer:
         FAILED_PRECONDITION when there is no template.
         """
         conversation = conversation_of(messages)
+        definitions = tools.definitions if tools else ()
         try:
             if adapter_template:
                 return await self._isolated.render(
-                    adapter_template, conversation, self._special_tokens
+                    adapter_template, conversation, self._special_tokens, definitions
                 )
             if not self._base_template:
                 raise FailedPreconditionError(
                     "neither the adapter nor the base model has a chat template: use Generate",
                     reason="NO_CHAT_TEMPLATE",
                 )
-            return render_template(self._base_template, conversation, self._special_tokens)
+            return render_template(
+                self._base_template, conversation, self._special_tokens, definitions
+            )
         except TemplateRefusedError as error:
             raise InvalidArgumentError(
                 str(error),
                 reason="CHAT_TEMPLATE_REFUSED",
-                violations=[FieldViolation("messages", str(error))],
+                violations=[FieldViolation(error.field, str(error))],
             ) from error
 
     async def close(self) -> None:
@@ -83,6 +90,8 @@ def _tool_call(call: inference_pb2.ToolCall, field: str) -> dict[str, Any]:
         arguments = json.loads(call.arguments or "{}")
     except ValueError as error:
         raise _invalid(f"{field}.arguments", "not JSON") from error
+    if not isinstance(arguments, dict):
+        raise _invalid(f"{field}.arguments", "not a JSON object")
     function = {"name": call.name, "arguments": arguments}
     return {"id": call.id, "type": "function", "function": function}
 

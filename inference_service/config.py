@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference_service.engine.config import EngineConfig
 from lorikeet.rpc.tls import ClientTlsFiles
+from lorikeet.rpc.tool_call_parsers import ToolCallParser
 
 
 class Settings(BaseSettings):
@@ -85,6 +86,10 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="0: one for a small model, else torch's choice")
     ] = 0
 
+    tool_call_parser: Annotated[
+        ToolCallParser | None,
+        Field(description="of the base model, and of adapters whose profile names none"),
+    ] = None
     adapter_disk_budget: Annotated[ByteSize, Field(description="of adapters on disk")] = ByteSize(
         8 << 30
     )

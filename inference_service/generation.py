@@ -36,13 +36,13 @@ from inference_service.sampling import (
 )
 from inference_service.sampling_ranges import ModelLimits
 from inference_service.tokenizer import ModelTokenizer
+from inference_service.tools.offered import OfferedTools
 from lorikeet.rpc.errors import InternalError
 from lorikeet.rpc.names import BaseModelName
 from protos import inference_pb2
 
 logger = logging.getLogger(__name__)
 
-Encode = Callable[[Admitted], Awaitable[list[int]]]
 Responses = AsyncGenerator[inference_pb2.GenerateResponse, None]
 
 
@@ -66,11 +66,22 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """What the model goes on from, and the tools that it may call."""
+
+    token_ids: list[int]
+    tools: OfferedTools | None = None
+
+
+Encode = Callable[[Admitted], Awaitable[Prompt]]
+
+
+@dataclass(frozen=True)
 class _Run:
     """Everything decided before the engine is asked."""
 
     admitted: Admitted
-    prompt_token_ids: list[int]
+    prompt: Prompt
     plan: SamplingPlan
     record: RequestRecord
     ticket: Ticket
@@ -113,9 +124,9 @@ class Generations:
             with self.admission.ticket(admitted.tenant, max(1, params.n)) as ticket:
                 with record.phase("prompt"), timer:
                     prompt = await encode(admitted)
-                check_prompt(prompt, self.model_limits)
-                plan = plan_sampling(params, self.model_limits, len(prompt))
-                record.num_prompt_tokens = len(prompt)
+                check_prompt(prompt.token_ids, self.model_limits)
+                plan = plan_sampling(params, self.model_limits, len(prompt.token_ids))
+                record.num_prompt_tokens = len(prompt.token_ids)
                 run = _Run(admitted, prompt, plan, record, ticket, watch, timer, request.priority)
                 async with aclosing(self._respond(run)) as responses:
                     async for response in responses:
@@ -151,7 +162,9 @@ class Generations:
     async def _respond(self, run: _Run) -> Responses:
         yield self._start_response(run)
         num_completions = run.plan.num_completions
-        completions = [Completion(self.tokenizer, run.plan) for _ in range(num_completions)]
+        completions = [
+            Completion(self.tokenizer, run.plan, run.prompt.tools) for _ in range(num_completions)
+        ]
         async with AsyncExitStack() as stack:
             with run.record.phase("adapter"), run.timer:
                 await self._load_adapter(run, stack)
@@ -161,7 +174,7 @@ class Generations:
                     yield chunk
         # The engine is rid of the request before the client hears that it has ended.
         run.record.outcome = completions[0].finish_reason
-        yield complete_response(len(run.prompt_token_ids), completions)
+        yield complete_response(len(run.prompt.token_ids), completions)
 
     async def _load_adapter(self, run: _Run, stack: AsyncExitStack) -> None:
         """Brings the adapter to the engine; its files stay on disk until `stack` ends."""
@@ -196,7 +209,7 @@ class Generations:
     def _outputs(self, run: _Run, index: int) -> OutputStream:
         options, admitted = run.plan.options_of(index), run.admitted
         return self.engine.generate(
-            run.prompt_token_ids,
+            run.prompt.token_ids,
             options,
             admitted.digest,
             admitted.tenant,
@@ -210,7 +223,7 @@ class Generations:
                 adapter_version=run.admitted.version_name,
                 digest=run.admitted.digest,
                 base_model=str(BaseModelName(self.base_model)),
-                num_prompt_tokens=len(run.prompt_token_ids),
+                num_prompt_tokens=len(run.prompt.token_ids),
                 alias=run.admitted.alias,
             )
         )

@@ -5,18 +5,25 @@ from typing import Final
 
 from inference_service.completion import Completion, CompletionPiece
 from inference_service.engine.request import TokenLogprob
+from inference_service.tools import call as tools
 from protos.inference_pb2 import (
     FINISH_REASON_LENGTH,
     FINISH_REASON_STOP,
+    FINISH_REASON_TOOL_CALLS,
     CompletionResult,
     GenerateChunk,
     GenerateComplete,
     GenerateResponse,
     TokenLogprobs,
+    ToolCall,
     Usage,
 )
 
-_FINISH_REASONS: Final = {"stop": FINISH_REASON_STOP, "length": FINISH_REASON_LENGTH}
+_FINISH_REASONS: Final = {
+    "stop": FINISH_REASON_STOP,
+    "length": FINISH_REASON_LENGTH,
+    "tool_calls": FINISH_REASON_TOOL_CALLS,
+}
 # With 20 alternatives each, about 80 KiB: far below gRPC's limit of 4 MiB for a message.
 _MAX_PROMPT_LOGPROBS: Final = 512
 
@@ -38,6 +45,8 @@ def chunk_responses(index: int, piece: CompletionPiece) -> Iterator[GenerateResp
             index=index,
             logprobs=[_token_logprobs(each) for each in piece.logprobs],
             prompt_logprobs=[_token_logprobs(each) for each in of_prompt],
+            tool_calls=_tool_calls(piece.tool_calls),
+            tool_call_error=piece.tool_call_error,
         )
     )
 
@@ -51,6 +60,7 @@ def complete_response(
         complete=GenerateComplete(
             finish_reason=_FINISH_REASONS[first.finish_reason],
             stop_string=first.stop_string,
+            tool_calls=_tool_calls(first.tool_calls),
             usage=Usage(
                 prompt_tokens=num_prompt_tokens,
                 completion_tokens=sum(each.num_tokens for each in completions),
@@ -62,11 +72,16 @@ def complete_response(
                     finish_reason=_FINISH_REASONS[each.finish_reason],
                     stop_string=each.stop_string,
                     completion_tokens=each.num_tokens,
+                    tool_calls=_tool_calls(each.tool_calls),
                 )
                 for index, each in enumerate(completions)
             ],
         )
     )
+
+
+def _tool_calls(calls: Sequence[tools.ToolCall]) -> list[ToolCall]:
+    return [ToolCall(id=call.id, name=call.name, arguments=call.arguments) for call in calls]
 
 
 def _token_logprobs(found: TokenLogprob) -> TokenLogprobs:

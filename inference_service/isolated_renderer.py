@@ -26,16 +26,24 @@ class IsolatedRenderer:
         return self._worker.pid if self._worker else None
 
     async def render(
-        self, source: str, messages: Sequence[Mapping[str, Any]], special_tokens: Mapping[str, str]
+        self,
+        source: str,
+        messages: Sequence[Mapping[str, Any]],
+        special_tokens: Mapping[str, str],
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """The rendered text; TemplateRefusedError when the template is wrong or takes too much."""
-        request = json.dumps(
-            {"source": source, "messages": messages, "special_tokens": special_tokens}
-        ).encode()
+        arguments = {
+            "source": source,
+            "messages": messages,
+            "special_tokens": special_tokens,
+            "tools": tools,
+        }
+        request = json.dumps(arguments).encode()
         async with self._one_at_a_time:
             answer = await self._exchange(request)
         if "text" not in answer:
-            raise TemplateRefusedError(answer["refused"])
+            raise TemplateRefusedError(answer["refused"], answer.get("field", "messages"))
         return answer["text"]
 
     async def close(self) -> None:

@@ -15,7 +15,6 @@ from lorikeet.rpc.errors import (
     FailedPreconditionError,
     FieldViolation,
     InvalidArgumentError,
-    UnimplementedError,
 )
 from protos import inference_pb2
 
@@ -151,15 +150,6 @@ def check_token_ids(token_ids: Sequence[int], vocab_size: int, field: str) -> No
                 reason="INVALID_TOKEN_ID",
                 violations=[FieldViolation(field, description)],
             )
-
-
-def unimplemented_field(field: str) -> UnimplementedError:
-    """The refusal of a field that would otherwise be ignored in silence."""
-    return UnimplementedError(
-        f"{field} is not supported by this server",
-        reason="FIELD_NOT_SUPPORTED",
-        metadata={"field": field},
-    )
 
 
 def _invalid_prompt(description: str, *, reason: str = "INVALID_PROMPT") -> InvalidArgumentError:

@@ -172,7 +172,8 @@ class InferenceService:
             config_digest=model_files.config_digest,
         )
         inference_pb2_grpc.add_InferenceServicer_to_server(  # type: ignore[no-untyped-call]
-            InferenceServicer(identity, generations, self._chat), self._server.server
+            InferenceServicer(identity, generations, self._chat, settings.tool_call_parser or ""),
+            self._server.server,
         )
         inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
             AdapterRuntimeServicer(

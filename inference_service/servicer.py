@@ -13,9 +13,10 @@ from inference_service.engine.client import EngineClient
 from inference_service.engine.request import DeviceMemory
 from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Admitted, Gate
-from inference_service.generation import GenerationRequest, Generations
-from inference_service.sampling import check_token_ids, unimplemented_field
+from inference_service.generation import GenerationRequest, Generations, Prompt
+from inference_service.sampling import check_token_ids
 from inference_service.tokenizer import ModelTokenizer
+from inference_service.tools.offered import offered_tools
 from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError
 from lorikeet.rpc.names import BaseModelName
 from protos import inference_pb2, inference_pb2_grpc
@@ -43,10 +44,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         identity: ServerIdentity,
         generations: Generations,
         chat: ChatRenderer,
+        tool_call_parser: str = "",
     ) -> None:
+        """`tool_call_parser` is the one of adapters that name none, and of the base model."""
         self._identity = identity
         self._generations = generations
         self._chat = chat
+        self._tool_call_parser = tool_call_parser
         self._gate: Gate = generations.gate
         self._engine: EngineClient = generations.engine
         self._tokenizer: ModelTokenizer = generations.tokenizer
@@ -57,11 +61,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     def Generate(  # noqa: N802
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        async def encode(_: Admitted) -> list[int]:
+        async def encode(_: Admitted) -> Prompt:
             if request.WhichOneof("input") == "prompt_token_ids":
-                return list(request.prompt_token_ids.ids)
+                return Prompt(list(request.prompt_token_ids.ids))
             if request.WhichOneof("input") == "prompt":
-                return await self._encode(request.prompt, add_special_tokens=True)
+                return Prompt(await self._encode(request.prompt, add_special_tokens=True))
             raise _missing("prompt", "give a prompt or prompt_token_ids")
 
         return self._generations.run(_generation_request(request), context, encode)
@@ -69,12 +73,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     def Chat(  # noqa: N802
         self, request: inference_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        async def encode(admitted: Admitted) -> list[int]:
-            if request.tools:
-                raise unimplemented_field("tools")
-            text = await self._chat.render(request.messages, admitted.profile.chat_template)
+        async def encode(admitted: Admitted) -> Prompt:
+            profile = admitted.profile
+            tools = offered_tools(request, profile.tool_call_parser or self._tool_call_parser)
+            text = await self._chat.render(request.messages, profile.chat_template, tools)
             # The template writes the special tokens itself.
-            return await self._encode(text, add_special_tokens=False)
+            return Prompt(await self._encode(text, add_special_tokens=False), tools)
 
         return self._generations.run(_generation_request(request), context, encode)
 

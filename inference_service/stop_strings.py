@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Emission:
-    """Text that may be sent now; `stop_string` is set when one ended the stream."""
+    """Text that may be sent now; `stop_string` is set when one ended it, `rest` is what follows."""
 
     text: str
     stop_string: str = ""
+    rest: str = ""
 
 
 class StopStringMatcher:
     """Finds the stop string that is complete first, however the text is cut into pieces.
+
+    After a match it begins anew, with what is pushed next.
 
     "First" means: ends earliest; of those that end at the same character, the longest. This is
     the only choice that does not depend on the cuts and never waits for text that may not come.
@@ -38,7 +41,7 @@ class StopStringMatcher:
             start, stop_string = match
             end = start + len(stop_string) if self._include_in_output else start
             self._held = ""
-            return Emission(text[:end], stop_string)
+            return Emission(text[:end], stop_string, text[start + len(stop_string) :])
         num_held = self._num_held(text)
         self._held = text[len(text) - num_held :]
         return Emission(text[: len(text) - num_held])

@@ -12,11 +12,13 @@ import signal
 import struct
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, BinaryIO, NoReturn
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 import jinja2.nodes
 import jinja2.parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -28,7 +30,11 @@ _WORKER_RENDER_SECONDS = 2
 
 
 class TemplateRefusedError(ValueError):
-    """The template is not valid, or refused this conversation."""
+    """The template is not valid, or refused this conversation; `field` is what it has against."""
+
+    def __init__(self, message: str, field: str = "messages") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class _GenerationBlock(jinja2.ext.Extension):
@@ -41,8 +47,16 @@ class _GenerationBlock(jinja2.ext.Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+@dataclass(frozen=True)
+class CompiledTemplate:
+    """A template, and the names that it takes from whoever renders it."""
+
+    template: jinja2.Template
+    variables: frozenset[str]
+
+
 @functools.lru_cache(maxsize=64)
-def compile_template(source: str) -> jinja2.Template:
+def compile_template(source: str) -> CompiledTemplate:
     """Compiles a template; TemplateRefusedError when it is not one."""
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True,
@@ -55,20 +69,26 @@ def compile_template(source: str) -> jinja2.Template:
     environment.globals["dict"] = _make_dict
     del environment.globals["lipsum"]
     try:
-        return environment.from_string(source)
+        variables = jinja2.meta.find_undeclared_variables(environment.parse(source))
+        return CompiledTemplate(environment.from_string(source), frozenset(variables))
     except jinja2.TemplateError as error:
         raise TemplateRefusedError(f"the chat template does not compile: {error}") from error
 
 
 def render_template(
-    source: str, messages: Sequence[Mapping[str, Any]], special_tokens: Mapping[str, str]
+    source: str,
+    messages: Sequence[Mapping[str, Any]],
+    special_tokens: Mapping[str, str],
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Renders a conversation up to where the assistant speaks next."""
-    template = compile_template(source)
+    compiled = compile_template(source)
+    if tools and "tools" not in compiled.variables:
+        raise TemplateRefusedError("the chat template has no place for tools", "tools")
     try:
-        return template.render(
+        return compiled.template.render(
             messages=messages,
-            tools=None,
+            tools=list(tools) or None,
             documents=None,
             add_generation_prompt=True,
             **special_tokens,
@@ -121,9 +141,9 @@ def serve_worker(requests: BinaryIO, answers: BinaryIO) -> None:
 
 def _answer(request: Mapping[str, Any]) -> dict[str, str]:
     try:
-        text = render_template(request["source"], request["messages"], request["special_tokens"])
+        text = render_template(**request)
     except TemplateRefusedError as error:
-        return {"refused": str(error)[:1000]}
+        return {"refused": str(error)[:1000], "field": error.field}
     except (MemoryError, RecursionError, OverflowError):
         return {"refused": "the chat template needs too much memory"}
     if len(text) > MAX_RENDERED_CHARACTERS:

@@ -4,9 +4,10 @@ Like transformers, tokens that only tokenizer_config.json lists are added to tho
 tokenizer.json, and `add_bos_token` gives way to tokenizer.json's own begin and end tokens.
 """
 
+import functools
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,11 @@ class ModelTokenizer:
         text: str = self.backend.decode(token_ids, skip_special_tokens=skip_special_tokens)
         return text
 
-    def incremental_detokenizer(self) -> IncrementalDetokenizer:
-        return IncrementalDetokenizer(self.decode, self.special_token_ids)
+    def incremental_detokenizer(self, shown: Collection[str] = ()) -> IncrementalDetokenizer:
+        """Special tokens are no text, but for those in `shown`."""
+        shown_ids = {self.backend.token_to_id(token) for token in shown}
+        decode = functools.partial(self.decode, skip_special_tokens=False)
+        return IncrementalDetokenizer(decode, self.special_token_ids - shown_ids)
 
     @property
     def eos_token_id(self) -> int | None:

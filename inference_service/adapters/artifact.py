@@ -62,10 +62,16 @@ class Profile:
     chat_template: str = ""
     stop: tuple[str, ...] = ()
     default_sampling: struct_pb2.Struct = field(default_factory=struct_pb2.Struct)
+    tool_call_parser: str = ""
 
     @classmethod
     def from_message(cls, message: registry_pb2.AdapterProfile) -> Self:
-        return cls(message.chat_template, tuple(message.stop), message.default_sampling)
+        return cls(
+            message.chat_template,
+            tuple(message.stop),
+            message.default_sampling,
+            message.tool_call_parser,
+        )
 
 
 @dataclass(frozen=True)

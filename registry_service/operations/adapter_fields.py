@@ -1,6 +1,5 @@
 """The fields of an adapter that its owner may write, and their limits."""
 
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from adapter_format.violation import shown
 from lorikeet.rpc.sampling_ranges import range_violations
+from lorikeet.rpc.tool_call_parsers import TOOL_CALL_PARSERS
 from protos import inference_pb2
 from protos import registry_pb2 as pb
 from registry_service.chat_templates import template_problem
@@ -23,7 +23,6 @@ _MAX_LABEL = 63
 _MAX_TEMPLATE = 64 * 1024
 _MAX_STOPS = 16
 _MAX_STOP = 256
-_PARSER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 WRITABLE = frozenset({"display_name", "description", "labels", "profile"})
 
@@ -80,8 +79,8 @@ def checked_profile(profile: pb.AdapterProfile, path: str) -> dict[str, Any]:
     problem = template_problem(profile.chat_template)
     if problem:
         raise invalid(f"{path}.chat_template", problem)
-    if profile.tool_call_parser and not _PARSER_NAME.fullmatch(profile.tool_call_parser):
-        description = f"{shown(profile.tool_call_parser)} is not the name of a parser"
+    if profile.tool_call_parser not in ("", *TOOL_CALL_PARSERS):
+        description = f"{shown(profile.tool_call_parser)} is none of {', '.join(TOOL_CALL_PARSERS)}"
         raise invalid(f"{path}.tool_call_parser", description)
     check_texts(profile.stop, f"{path}.stop", _MAX_STOPS, _MAX_STOP, required=True)
     _check_sampling(profile, f"{path}.default_sampling")

@@ -94,6 +94,8 @@ class ScriptedEngine:
     ) -> "ScriptedEngine":
         """As a factory of engines: this one."""
         self.config, self._on_health_change = config, on_health_change
+        if config.max_model_len:
+            self.info = structs.replace(INFO, max_model_len=config.max_model_len)
         return self
 
     def reset(self, steps: list[Step]) -> None:

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.struct_pb2 import Struct
 from transformers import AutoTokenizer
 
 from inference_service.chat import ChatRenderer, conversation_of
 from inference_service.isolated_renderer import IsolatedRenderer
 from inference_service.model_files import read_model_files
 from inference_service.template_rendering import TemplateRefusedError, render_template
+from inference_service.tools.offered import offered_tools
 from lorikeet.rpc.errors import FailedPreconditionError, InvalidArgumentError
-from protos.inference_pb2 import ChatMessage, ToolCall
+from protos.inference_pb2 import ChatMessage, ChatRequest, Tool, ToolCall
 from tests.inference.tokenizer_files import CHAT_TEMPLATE, write_model
 
 CHATML = (
@@ -31,6 +33,19 @@ NAMESPACES = (
     "{% endif %}{% set ns.n = ns.n + 1 %}{{ ns.n }}:{{ m | tojson }}\n{% endfor %}"
     "{{ dict(a=1) | tojson }}{{ strftime_now('%Y') | length }}{% if tools %}tools{% endif %}"
 )
+SCHEMA = {
+    "type": "object",
+    "properties": {"a": {"type": "number"}, "b": {"type": "integer", "minimum": 5}},
+    "required": ["a", "b"],
+}
+
+
+def struct_of(value: dict[str, Any]) -> Struct:
+    struct = Struct()
+    struct.update(value)
+    return struct
+
+
 MESSAGES = [
     ChatMessage(role="user", content=" What is <b>2+2</b>? "),
     ChatMessage(
@@ -51,6 +66,49 @@ def test_it_equals_transformers(tmp_path: Path, template: str) -> None:
         conversation, tokenize=False, add_generation_prompt=True
     )
     assert render_template(template, conversation, tokenizer.special_tokens) == theirs
+
+
+TOOLS = [
+    Tool(name="add", description="Adds <numbers>.", parameters=struct_of(SCHEMA)),
+    Tool(name="now"),
+]
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, NAMESPACES])
+def test_tools_equal_transformers(tmp_path: Path, template: str) -> None:
+    model = write_model(tmp_path, chat_template=template)
+    tokenizer = read_model_files(model).tokenizer
+    conversation = conversation_of(MESSAGES)
+    offered = offered_tools(ChatRequest(tools=TOOLS), "hermes")
+    assert offered is not None
+    function = {"name": "add", "description": "Adds <numbers>.", "parameters": SCHEMA}
+    no_arguments = {"type": "object", "properties": {}}
+    tools = [
+        {"type": "function", "function": function},
+        {
+            "type": "function",
+            "function": {"name": "now", "description": "", "parameters": no_arguments},
+        },
+    ]
+    theirs = AutoTokenizer.from_pretrained(model).apply_chat_template(
+        conversation, tools=tools, tokenize=False, add_generation_prompt=True
+    )
+    ours = render_template(template, conversation, tokenizer.special_tokens, offered.definitions)
+    assert ours == theirs
+    assert ours != render_template(template, conversation, tokenizer.special_tokens)
+
+
+@pytest.mark.parametrize("template", ["", "{{ messages[0].content }} tools"])
+async def test_a_template_without_a_place_for_tools_refuses_them(
+    tmp_path: Path, template: str
+) -> None:
+    renderer = ChatRenderer(read_model_files(write_model(tmp_path, chat_template=CHATML)))
+    offered = offered_tools(ChatRequest(tools=TOOLS), "hermes")
+    with pytest.raises(InvalidArgumentError) as refused:
+        await renderer.render(MESSAGES, template, offered)
+    await renderer.close()
+    assert refused.value.reason == "CHAT_TEMPLATE_REFUSED"
+    assert [violation.field for violation in refused.value.violations] == ["tools"]
 
 
 @pytest.fixture
@@ -87,6 +145,10 @@ async def test_without_any_template_it_says_so(tmp_path: Path) -> None:
         ([ChatMessage(role="user", tool_calls=[ToolCall()])], "messages[0].tool_calls"),
         (
             [ChatMessage(role="assistant", tool_calls=[ToolCall(arguments="{")])],
+            "messages[0].tool_calls[0].arguments",
+        ),
+        (
+            [ChatMessage(role="assistant", tool_calls=[ToolCall(arguments="[1]")])],
             "messages[0].tool_calls[0].arguments",
         ),
         ([ChatMessage(role="assistant", content="me first")], "messages"),

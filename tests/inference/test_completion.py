@@ -12,6 +12,8 @@ from inference_service.completion import Completion, CompletionPiece
 from inference_service.engine.request import SamplingOptions, TokenOutput
 from inference_service.sampling import SamplingPlan
 from inference_service.tokenizer import ModelTokenizer, load_tokenizer
+from inference_service.tools.offered import offered_tools
+from protos.inference_pb2 import ChatRequest, Tool
 from tests.inference.scripted_engine import logprob_of, tokens
 from tests.inference.tokenizer_files import write_model
 
@@ -94,3 +96,20 @@ def test_what_was_held_back_comes_with_the_end(tokenizer: ModelTokenizer) -> Non
     ids = tokenizer.encode("hello wor", add_special_tokens=False)
     plan = replace(PLAN, stop_strings=("world",))
     assert run(tokenizer, plan, [tokens(*ids, finish="length")]).text == "hello wor"
+
+
+def test_markup_that_is_special_tokens_is_seen_only_with_tools(tmp_path: Path) -> None:
+    """As `<|python_tag|>` of Llama 3, which no text shows otherwise."""
+    listed = {
+        str(500 + place): {"content": content, "special": True}
+        for place, content in enumerate(["<tool_call>", "</tool_call>"])
+    }
+    tokenizer = load_tokenizer(write_model(tmp_path, added_tokens_decoder=listed))
+    text = '<tool_call>{"name": "add"}</tool_call>'
+    ids = [*tokenizer.encode(text, add_special_tokens=False), 2]
+    assert len(set(ids) & tokenizer.special_token_ids) == 3
+    assert run(tokenizer, PLAN, [tokens(*ids, finish="stop")]).text == '{"name": "add"}'
+    tools = offered_tools(ChatRequest(tools=[Tool(name="add")]), "hermes")
+    piece = Completion(tokenizer, PLAN, tools).add(tokens(*ids, finish="stop"))
+    assert (piece.text, piece.finish_reason) == ("", "tool_calls")
+    assert [call.name for call in piece.tool_calls] == ["add"]

@@ -17,7 +17,6 @@ from lorikeet.rpc.errors import (
     LorikeetError,
     ResourceExhaustedError,
     UnavailableError,
-    UnimplementedError,
 )
 from protos import inference_pb2 as pb
 from tests.inference.scripted_engine import INFO, steps_of, tokens
@@ -178,14 +177,6 @@ async def test_bad_requests_are_refused_before_the_engine(
         await user.ask(pb.GenerateRequest(**request_fields))
     assert refused.value.reason == reason
     assert not world.engine.calls
-
-
-async def test_tools_are_refused_by_name(world: World) -> None:
-    user = await world.user("tools")
-    messages = [pb.ChatMessage(role="user", content="hi")]
-    with pytest.raises(UnimplementedError) as refused:
-        await user.ask(pb.ChatRequest(messages=messages, tools=[pb.Tool(name="x")]))
-    assert refused.value.metadata == {"field": "tools"}
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_only_what_can_begin_a_stop_string_is_held(text: str, stop_strings: list
 def test_a_stop_string_may_end_only_where_it_is_allowed_to() -> None:
     matcher = StopStringMatcher(["stop"])
     assert matcher.push("no stop, then st", may_stop=False) == Emission("no stop, then ")
-    assert matcher.push("op here") == Emission("", "stop")
+    assert matcher.push("op here") == Emission("", "stop", rest=" here")
 
 
 def test_without_stop_strings_text_passes_at_once() -> None:

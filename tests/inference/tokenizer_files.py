@@ -14,7 +14,8 @@ CORPUS = [
     "user assistant system tool say hello to the world again and again",
 ]
 SPECIAL = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>"]
-CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
+CHAT_TEMPLATE = """{{ bos_token }}{% for tool in tools or [] %}{{ tool | tojson }}
+{% endfor %}{% for message in messages %}
     {%- if message['role'] not in ['system', 'user', 'assistant', 'tool'] %}
         {{- raise_exception('unknown role') }}
     {%- endif %}

@@ -29,6 +29,7 @@ def profile(**values: Any) -> pb.AdapterProfile:
         ({"chat_template": "x" * 70_000}, "chat_template"),
         ({"tool_call_parser": "two words"}, "tool_call_parser"),
         ({"tool_call_parser": "p" * 64}, "tool_call_parser"),
+        ({"tool_call_parser": "mistral"}, "tool_call_parser"),
         ({"stop": ["ok", ""]}, "stop[1]"),
         ({"stop": ["x"] * 17}, "stop"),
         ({"stop": ["\0"]}, "stop[0]"),
