@@ -1,20 +1,46 @@
-"""How many requests may wait: a full queue says so at once instead of growing."""
+"""Which requests begin: a full queue, or a tenant's limit, says so at once instead of growing."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
+from inference_service.serving_limits import ServingLimits
+from inference_service.tenant_meters import TenantMeter, TenantMeters
 from lorikeet.rpc.errors import ResourceExhaustedError, UnavailableError
+
+_NO_LIMITS: Final = ServingLimits()
 
 
 class Ticket:
-    """A request's place. Each of its completions waits until its first token, then runs."""
+    """A request's place. Each of its completions waits until its first token, then runs.
 
-    def __init__(self, admission: "Admission", tenant: str, num_waiting: int) -> None:
+    `weight` is its tenant's share of a busy engine.
+    """
+
+    def __init__(
+        self,
+        admission: "Admission",
+        tenant: str,
+        num_waiting: int,
+        meter: TenantMeter,
+        weight: float,
+    ) -> None:
         self._admission = admission
         self.tenant = tenant
+        self.weight = weight
         self._num_waiting = num_waiting
+        self._meter = meter
+
+    def use_prompt(self, num_tokens: int) -> None:
+        """Counts the prompt; RESOURCE_EXHAUSTED if others of the tenant used the tokens first."""
+        self._meter.check_tokens()
+        self._meter.use_tokens(num_tokens)
+
+    def use_tokens(self, count: int) -> None:
+        """Counts tokens of completions, which may pass the limit: the next request waits."""
+        self._meter.use_tokens(count)
 
     def started_running(self) -> None:
         """Call it with the first token of each completion; more calls change nothing."""
@@ -35,6 +61,7 @@ class Admission:
         self._max_waiting = max_waiting
         self._max_waiting_per_tenant = max_waiting_per_tenant
         self._waiting: Counter[str] = Counter()
+        self._meters = TenantMeters()
         self._num_open = 0
         self._is_closed = False
         self._idle = asyncio.Event()
@@ -49,23 +76,37 @@ class Admission:
         return self._num_open
 
     @contextmanager
-    def ticket(self, tenant: str, num_completions: int = 1) -> Iterator[Ticket]:
+    def ticket(
+        self, tenant: str, num_completions: int = 1, limits: ServingLimits = _NO_LIMITS
+    ) -> Iterator[Ticket]:
         """A place for one request, which waits as often as it has completions.
 
-        RESOURCE_EXHAUSTED when the queue is full; one that is not takes any request.
+        RESOURCE_EXHAUSTED when the queue is full (one that is not takes any request), or when the
+        tenant is at one of its limits. What is refused counts for nothing.
         """
         self._check(tenant)
-        ticket = Ticket(self, tenant, num_completions)
-        self._waiting[tenant] += num_completions
-        self._num_open += 1
-        self._idle.clear()
-        try:
-            yield ticket
-        finally:
-            ticket.give_back()
-            self._num_open -= 1
-            if not self._num_open:
-                self._idle.set()
+        with self.call(tenant, limits, num_completions) as meter:
+            ticket = Ticket(self, tenant, num_completions, meter, limits.weight)
+            self._waiting[tenant] += num_completions
+            self._num_open += 1
+            self._idle.clear()
+            try:
+                yield ticket
+            finally:
+                ticket.give_back()
+                self._num_open -= 1
+                if not self._num_open:
+                    self._idle.set()
+
+    @contextmanager
+    def call(
+        self, tenant: str, limits: ServingLimits, num_places: int = 1
+    ) -> Iterator[TenantMeter]:
+        """Counts a call of a tenant while it runs; RESOURCE_EXHAUSTED at one of its limits."""
+        meter = self._meters.of(tenant, limits)
+        meter.check(num_places)
+        with meter.request(num_places):
+            yield meter
 
     def stopped_waiting(self, tenant: str, count: int) -> None:
         """Called by tickets."""

@@ -8,6 +8,7 @@ from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference_service.engine.config import EngineConfig
+from inference_service.serving_limits import ServingLimits
 from lorikeet.rpc.tls import ClientTlsFiles
 from lorikeet.rpc.tool_call_parsers import ToolCallParser
 
@@ -95,9 +96,20 @@ class Settings(BaseSettings):
     )
     max_waiting_requests: Annotated[int, Field(ge=1)] = 512
     max_waiting_requests_per_tenant: Annotated[int, Field(ge=0, description="0: no limit")] = 0
+    tenant_max_concurrent_requests: Annotated[
+        int, Field(ge=0, description="waiting and running, unless the tenant has its own; 0: any")
+    ] = 0
+    tenant_max_requests_per_minute: Annotated[int, Field(ge=0, description="likewise")] = 0
+    tenant_max_tokens_per_minute: Annotated[
+        int, Field(ge=0, description="of prompts and completions, likewise")
+    ] = 0
+    max_prefetches_per_tenant: Annotated[int, Field(ge=1, description="calls at a time")] = 4
     max_request_seconds: Annotated[float, Field(gt=0)] = 600.0
     slow_reader_seconds: Annotated[float, Field(gt=0)] = 10.0
     registry_deadline_seconds: Annotated[float, Field(gt=0)] = 2.0
+    registry_lease_seconds: Annotated[
+        float, Field(gt=0, description="for which what the registry said holds while it is away")
+    ] = 60.0
     registry_wait_seconds: Annotated[float, Field(gt=0, description="at start")] = 30.0
     shutdown_grace_seconds: Annotated[float, Field(ge=0, description="for running streams")] = 10.0
 
@@ -113,6 +125,14 @@ class Settings(BaseSettings):
         if self.registry_tls_cert is None:
             raise CredentialsError("give --credentials, or a client certificate for the registry")
         return ""
+
+    def default_serving_limits(self) -> ServingLimits:
+        """Of a tenant that has none of its own."""
+        return ServingLimits(
+            max_concurrent_requests=self.tenant_max_concurrent_requests or None,
+            max_requests_per_minute=self.tenant_max_requests_per_minute or None,
+            max_tokens_per_minute=self.tenant_max_tokens_per_minute or None,
+        )
 
     def engine_config(self) -> EngineConfig:
         return EngineConfig(

@@ -35,6 +35,7 @@ from inference_service.sampling import (
     with_profile_defaults,
 )
 from inference_service.sampling_ranges import ModelLimits
+from inference_service.tenant_limits import TenantLimits
 from inference_service.tokenizer import ModelTokenizer
 from inference_service.tools.offered import OfferedTools
 from lorikeet.rpc.errors import InternalError
@@ -97,6 +98,7 @@ class Generations:
     base_model: str
     gate: Gate
     admission: Admission
+    tenant_limits: TenantLimits
     known_adapters: KnownAdapters
     loads: AdapterLoads
     engine: EngineClient
@@ -121,11 +123,14 @@ class Generations:
                 admitted = await self._admit(request, context, record)
             params = self._sampling_params(request, admitted)
             check_priority(request.priority)
-            with self.admission.ticket(admitted.tenant, max(1, params.n)) as ticket:
+            with timer:
+                granted = await self.tenant_limits.of(admitted.tenant)
+            with self.admission.ticket(admitted.tenant, max(1, params.n), granted) as ticket:
                 with record.phase("prompt"), timer:
                     prompt = await encode(admitted)
                 check_prompt(prompt.token_ids, self.model_limits)
                 plan = plan_sampling(params, self.model_limits, len(prompt.token_ids))
+                ticket.use_prompt(len(prompt.token_ids))
                 record.num_prompt_tokens = len(prompt.token_ids)
                 run = _Run(admitted, prompt, plan, record, ticket, watch, timer, request.priority)
                 async with aclosing(self._respond(run)) as responses:
@@ -198,6 +203,7 @@ class Generations:
                 completion = completions[index]
                 if completion.num_tokens == 0 and output.token_ids:
                     run.ticket.started_running()
+                run.ticket.use_tokens(len(output.token_ids))
                 piece = completion.add(output)
                 if piece.finish_reason:
                     await streams.close(index)
@@ -214,6 +220,7 @@ class Generations:
             admitted.digest,
             admitted.tenant,
             priority=run.priority,
+            weight=run.ticket.weight,
         )
 
     def _start_response(self, run: _Run) -> inference_pb2.GenerateResponse:

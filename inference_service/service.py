@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 
 from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.registry_client import RegistryClient
+from inference_service.adapters.registry_watch import RegistryWatch
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission
 from inference_service.chat import ChatRenderer
@@ -25,6 +26,7 @@ from inference_service.running_requests import RunningRequests
 from inference_service.sampling_ranges import ModelLimits
 from inference_service.servicer import InferenceServicer, ServerIdentity
 from inference_service.servicer_runtime import AdapterRuntimeServicer
+from inference_service.tenant_limits import TenantLimits
 from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError
 from lorikeet.rpc.metrics import MetricsServer, serve_metrics
 from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
@@ -69,6 +71,7 @@ class InferenceService:
             tls=registry_tls,
             deadline=settings.registry_deadline_seconds,
         )
+        self._watch = RegistryWatch(self._registry, settings.registry_lease_seconds)
         self._store = AdapterStore(
             settings.data_dir / "adapters",
             self._registry,
@@ -89,6 +92,7 @@ class InferenceService:
         try:
             model_files = await asyncio.to_thread(read_model_files, self._settings.model)
             registered = await self._check_with_registry(model_files)
+            await self._follow_registry()
             await self._store.open()
             await engine_started
         finally:
@@ -110,6 +114,7 @@ class InferenceService:
         """Lets running streams end within the grace, then ends everything; also after a failure."""
         async with AsyncExitStack() as last_to_first:  # each is closed even if another fails to
             last_to_first.push_async_callback(self._registry.close)
+            last_to_first.push_async_callback(self._watch.stop)
             last_to_first.push_async_callback(self._engine.close)
             if self._chat is not None:
                 last_to_first.push_async_callback(self._chat.close)
@@ -155,6 +160,9 @@ class InferenceService:
             base_model=settings.base_model,
             gate=gate,
             admission=self._admission,
+            tenant_limits=TenantLimits(
+                self._registry, self._watch, settings.default_serving_limits()
+            ),
             known_adapters=known_adapters,
             loads=loads,
             engine=self._engine,
@@ -181,6 +189,15 @@ class InferenceService:
             ),
             self._server.server,
         )
+
+    async def _follow_registry(self) -> None:
+        try:
+            await self._watch.start(self._settings.registry_wait_seconds)
+        except LorikeetError as error:
+            raise StartError(
+                f"registry {self._settings.registry}: its changes cannot be followed: "
+                f"{error.message}"
+            ) from error
 
     async def _check_with_registry(self, model_files: ModelFiles) -> registry_pb2.BaseModel:
         """Serving another model than adapters were made for gives nonsense, without any error."""

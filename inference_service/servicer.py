@@ -1,7 +1,8 @@
 """The Inference service: RPCs in, responses out; the work is done by the parts it is given."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,16 +86,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
     async def Tokenize(  # noqa: N802
         self, request: inference_pb2.TokenizeRequest, context: Context
     ) -> inference_pb2.TokenizeResponse:
-        await self._gate.admit(context, tenant=request.tenant, adapter=request.adapter)
-        token_ids = await self._encode(request.text, add_special_tokens=request.add_special_tokens)
+        async with self._call(request, context):
+            token_ids = await self._encode(
+                request.text, add_special_tokens=request.add_special_tokens
+            )
         return inference_pb2.TokenizeResponse(token_ids=token_ids)
 
     async def Detokenize(  # noqa: N802
         self, request: inference_pb2.DetokenizeRequest, context: Context
     ) -> inference_pb2.DetokenizeResponse:
-        await self._gate.admit(context, tenant=request.tenant, adapter=request.adapter)
-        check_token_ids(request.token_ids, self._engine.info.vocab_size, "token_ids")
-        return await asyncio.to_thread(_detokenized, self._tokenizer, request)
+        async with self._call(request, context):
+            check_token_ids(request.token_ids, self._engine.info.vocab_size, "token_ids")
+            return await asyncio.to_thread(_detokenized, self._tokenizer, request)
 
     async def GetServerInfo(  # noqa: N802
         self, request: inference_pb2.GetServerInfoRequest, context: Context
@@ -130,6 +133,19 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             base_weight_bytes=info.base_weight_bytes,
             device_memory=_device_memory(stats.device_memory),
         )
+
+    @asynccontextmanager
+    async def _call(
+        self,
+        request: inference_pb2.TokenizeRequest | inference_pb2.DetokenizeRequest,
+        context: Context,
+    ) -> AsyncGenerator[None, None]:
+        """Around what a call costs: it counts as a request of its tenant while it runs."""
+        tenant = request.tenant
+        admitted = await self._gate.admit(context, tenant=tenant, adapter=request.adapter)
+        limits = await self._generations.tenant_limits.of(admitted.tenant)
+        with self._admission.call(admitted.tenant, limits):
+            yield
 
     async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         if len(text) <= _MAX_CHARACTERS_INLINE:

@@ -64,6 +64,15 @@ class RegistryClient:
             )
         return identity
 
+    async def get_tenant(self, tenant: str) -> registry_pb2.Tenant:
+        """A tenant for which this service may act, with what it is granted."""
+        request = registry_pb2.GetTenantRequest(name=str(TenantName(tenant)))
+        with _translated():
+            found: registry_pb2.Tenant = await self._channel.stubs.access.GetTenant(
+                request, timeout=self._deadline, metadata=self._metadata
+            )
+        return found
+
     async def get_base_model(self, base_model: str, *, wait: float) -> registry_pb2.BaseModel:
         """The base model's record; waits up to `wait` seconds for the registry to come up."""
         request = registry_pb2.GetBaseModelRequest(name=str(BaseModelName(base_model)))

@@ -85,6 +85,7 @@ class EngineCalls:
         tenant: str,
         *,
         priority: int = 0,
+        weight: float = 1.0,
     ) -> AsyncGenerator[TokenOutput, None]:
         self._check_open()
         request_id = next(self._numbers)
@@ -99,6 +100,7 @@ class EngineCalls:
                     adapter_digest,
                     tenant,
                     priority=priority,
+                    weight=weight,
                 )
             )
             while not ended:

@@ -49,6 +49,7 @@ class EngineClient(Protocol):
         tenant: str,
         *,
         priority: int = 0,
+        weight: float = 1.0,
     ) -> AsyncGenerator[TokenOutput, None]:
         """Runs a request; the last output has a finish_reason; closing it early aborts it.
 

@@ -65,6 +65,7 @@ class ScriptedCall:
     adapter_digest: str
     tenant: str
     priority: int = 0
+    weight: float = 1.0
     num_outputs: int = 0
     closed: bool = False
 
@@ -120,8 +121,9 @@ class ScriptedEngine:
         tenant: str,
         *,
         priority: int = 0,
+        weight: float = 1.0,
     ) -> AsyncGenerator[TokenOutput, None]:
-        call = ScriptedCall(prompt_token_ids, sampling, adapter_digest, tenant, priority)
+        call = ScriptedCall(prompt_token_ids, sampling, adapter_digest, tenant, priority, weight)
         number = len(self.calls)
         self.calls.append(call)
         if adapter_digest and adapter_digest not in self.paths:
