@@ -57,9 +57,16 @@ class Ticket:
 class Admission:
     """Counts requests from admission to their end; the engine decides who runs when."""
 
-    def __init__(self, *, max_waiting: int, max_waiting_per_tenant: int) -> None:
+    def __init__(
+        self,
+        *,
+        max_waiting: int,
+        max_waiting_per_tenant: int,
+        max_prefetches_per_tenant: int = 4,
+    ) -> None:
         self._max_waiting = max_waiting
         self._max_waiting_per_tenant = max_waiting_per_tenant
+        self._max_prefetches_per_tenant = max_prefetches_per_tenant
         self._waiting: Counter[str] = Counter()
         self._meters = TenantMeters()
         self._num_open = 0
@@ -107,6 +114,13 @@ class Admission:
         meter.check(num_places)
         with meter.request(num_places):
             yield meter
+
+    @contextmanager
+    def prefetch(self, tenant: str, limits: ServingLimits) -> Iterator[None]:
+        """Counts a call that fetches adapters: few of a tenant may run, whatever its limits."""
+        meter = self._meters.of(tenant, limits)
+        with meter.prefetch(self._max_prefetches_per_tenant), self.call(tenant, limits):
+            yield
 
     def stopped_waiting(self, tenant: str, count: int) -> None:
         """Called by tickets."""

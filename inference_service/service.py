@@ -79,7 +79,9 @@ class InferenceService:
         )
         per_tenant = settings.max_waiting_requests_per_tenant or settings.max_waiting_requests
         self._admission = Admission(
-            max_waiting=settings.max_waiting_requests, max_waiting_per_tenant=per_tenant
+            max_waiting=settings.max_waiting_requests,
+            max_waiting_per_tenant=per_tenant,
+            max_prefetches_per_tenant=settings.max_prefetches_per_tenant,
         )
         self._health = _EngineHealth()
         self._engine = make_engine(settings.engine_config(), self._health.changed)
@@ -152,6 +154,8 @@ class InferenceService:
         known_adapters = KnownAdapters()
         loads = AdapterLoads(self._store, self._engine)
         self._chat = ChatRenderer(model_files)
+        defaults = settings.default_serving_limits()
+        tenant_limits = TenantLimits(self._registry, self._watch, defaults)
         reader = SampleReader(
             self._engine, self._admission, self.requests, self._store, known_adapters
         )
@@ -160,9 +164,7 @@ class InferenceService:
             base_model=settings.base_model,
             gate=gate,
             admission=self._admission,
-            tenant_limits=TenantLimits(
-                self._registry, self._watch, settings.default_serving_limits()
-            ),
+            tenant_limits=tenant_limits,
             known_adapters=known_adapters,
             loads=loads,
             engine=self._engine,
@@ -185,7 +187,14 @@ class InferenceService:
         )
         inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
             AdapterRuntimeServicer(
-                gate, known_adapters, self._store, self._engine, self.requests, loads
+                gate,
+                known_adapters,
+                self._store,
+                self._engine,
+                self.requests,
+                loads,
+                self._admission,
+                tenant_limits,
             ),
             self._server.server,
         )

@@ -10,6 +10,7 @@ from grpc import aio
 from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.artifact import ResolvedAdapter
 from inference_service.adapters.store import AdapterStore
+from inference_service.admission import Admission
 from inference_service.engine.client import EngineClient, EngineRefusedError
 from inference_service.engine.request import AdapterResidency
 from inference_service.engine_errors import translated_engine_errors
@@ -20,6 +21,7 @@ from inference_service.prefetch import Prefetcher, PrefetchItem
 from inference_service.request_info import request_info
 from inference_service.running_requests import RunningRequests
 from inference_service.runtime_messages import loaded_adapter
+from inference_service.tenant_limits import TenantLimits
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -46,6 +48,8 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         engine: EngineClient,
         requests: RunningRequests,
         loads: AdapterLoads,
+        admission: Admission,
+        tenant_limits: TenantLimits,
     ) -> None:
         self._gate = gate
         self._known_adapters = known_adapters
@@ -53,6 +57,8 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         self._engine = engine
         self._requests = requests
         self._loads = loads
+        self._admission = admission
+        self._tenant_limits = tenant_limits
         self._loaded = LoadedAdapters(gate, known_adapters, store, engine, loads)
         self._prefetcher = Prefetcher(loads)
 
@@ -60,13 +66,15 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         self, request: inference_pb2.PrefetchAdaptersRequest, context: Context
     ) -> AsyncIterator[inference_pb2.PrefetchProgress]:
         _check_prefetch(request)
-        await self._gate.admit(context, tenant=request.tenant, adapter="")
+        admitted = await self._gate.admit(context, tenant=request.tenant, adapter="")
+        limits = await self._tenant_limits.of(admitted.tenant)
         names = dict.fromkeys(request.adapters)
         items = [self._prefetch_item(name, request.tenant, context) for name in names]
         to_device = request.tier != inference_pb2.TIER_DISK
-        async with aclosing(self._prefetcher.run(items, to_device=to_device)) as news:
-            async for progress in news:
-                yield progress
+        with self._admission.prefetch(admitted.tenant, limits):
+            async with aclosing(self._prefetcher.run(items, to_device=to_device)) as news:
+                async for progress in news:
+                    yield progress
 
     async def PinAdapter(  # noqa: N802
         self, request: inference_pb2.PinAdapterRequest, context: Context

@@ -200,3 +200,37 @@ async def test_other_calls_count_as_requests(world: World, method: str, request_
     with pytest.raises(ResourceExhaustedError) as caught:
         await user(method, request_)
     assert caught.value.reason == "TENANT_REQUEST_RATE"
+
+
+async def test_prefetches_at_a_time(world: World) -> None:
+    user, other = await world.user("fetches"), await world.user("fetches-not")
+    for tenant in ("fetches", "fetches-not"):
+        await world.publish(tenant, "math")
+    world.engine.load_seconds = 60.0
+    request = pb.PrefetchAdaptersRequest(adapters=["math"])
+    calls = [user.call("PrefetchAdapters", request, timeout=None) for _ in range(4)]
+    for call in calls:
+        assert (await call.read()).adapter == "math"
+    with pytest.raises(ResourceExhaustedError) as caught:
+        await user.stream("PrefetchAdapters", request)
+    assert caught.value.reason == "TENANT_CONCURRENCY"
+    assert caught.value.metadata == {"limit": "max_prefetches", "value": "4"}
+    to_disk = pb.PrefetchAdaptersRequest(adapters=["math"], tier=pb.TIER_DISK)
+    assert (await other.stream("PrefetchAdapters", to_disk))[-1].done
+    calls[0].cancel()
+    async with asyncio.timeout(10):
+        while True:
+            with contextlib.suppress(ResourceExhaustedError):
+                assert (await user.stream("PrefetchAdapters", to_disk))[-1].done
+                break
+    for call in calls[1:]:
+        call.cancel()
+
+
+async def test_prefetches_count_as_requests(world: World) -> None:
+    user = await world.user("fetch-rate")
+    await world.publish("fetch-rate", "math")
+    await grant(world, "fetch-rate", max_requests_per_minute=1)
+    request = pb.PrefetchAdaptersRequest(adapters=["math"])
+    await user.stream("PrefetchAdapters", request)
+    assert (await refusal(user)).reason == "TENANT_REQUEST_RATE"
