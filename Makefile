@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 HAS_GPU := $(shell nvidia-smi -L 2>/dev/null)
 TORCH_INDEX := $(if $(HAS_GPU),,$(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)))
 
-.PHONY: demo serve evaluate test test-integration test-gpu lint protos protos-check format secrets install install-dev clean
+.PHONY: demo serve evaluate test test-integration test-chaos test-gpu lint protos protos-check format secrets install install-dev clean
 
 demo: $(VENV)/.installed  ## Register three adapters and stream from all of them at once
 	@$(BIN)/python -m examples.demo
@@ -31,6 +31,9 @@ test: $(VENV)/.installed-dev
 test-integration: $(VENV)/.installed-dev  ## The registry on real servers: every test, kills and outages
 	$(BIN)/python -m pytest -s tests/integration
 	$(BIN)/python -m pytest tests/registry --backend postgres15-s3 --backend postgres18-s3-tls
+
+test-chaos: $(VENV)/.installed-dev  ## The services under kills, stalls, cancels and restarts; prints what held
+	$(BIN)/python -m pytest -s tests/chaos
 
 test-gpu: $(VENV)/.installed-dev  ## The tests that need an NVIDIA GPU; they fail where there is none
 	TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/gpu

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 if os.environ.setdefault("TRITON_INTERPRET", "1") != "0":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same tests everywhere, also where there is one
 
-# Only when asked for: they fail where there is no GPU, or no servers can be had.
-collect_ignore = ["gpu", "integration"]
+# Only when asked for: they fail where there is no GPU, or no servers can be had, or take long.
+collect_ignore = ["chaos", "gpu", "integration"]
 
 # No deadline: how long an example takes says more about the machine than the code. CI draws the
 # same examples each time, so that a change is not blamed for what it did not do.

@@ -22,7 +22,7 @@ class RequestSample:
 
 @dataclass(frozen=True)
 class Sample:
-    """`stats` is None while the engine is down.
+    """`stats` is None while the engine is down; `num_tasks` are the event loop's.
 
     `disk_bytes` are by digest, `version_names` of those digests that have one here.
     """
@@ -35,6 +35,7 @@ class Sample:
     version_names: Mapping[str, str]
     num_tokens: int
     intervals: Distribution
+    num_tasks: int
 
 
 class Sampler:

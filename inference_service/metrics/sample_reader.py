@@ -1,5 +1,6 @@
 """Reads the parts of the service for a scrape."""
 
+import asyncio
 from dataclasses import dataclass
 
 from inference_service.adapters.store import AdapterStore
@@ -41,6 +42,7 @@ class SampleReader:
             },
             num_tokens=self.requests.clock.num_tokens,
             intervals=self.requests.clock.intervals,
+            num_tasks=len(asyncio.all_tasks()),
         )
 
     async def _stats(self) -> EngineStats | None:

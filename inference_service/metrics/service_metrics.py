@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from inference_service.metrics.engine_families import engine_families
-from inference_service.metrics.families import counter, histogram
+from inference_service.metrics.families import counter, gauge, histogram
 from inference_service.metrics.request_metrics import RequestMetrics
 from inference_service.metrics.residency_families import residency_families
 from inference_service.metrics.sample import Sampler
@@ -63,6 +63,11 @@ class _ScrapeCollector(Collector):
             "lorikeet_inter_token_seconds",
             "Between the tokens of a completion, as the front end sends them on.",
             sample.intervals,
+        )
+        yield gauge(
+            "lorikeet_event_loop_tasks",
+            "Tasks of the front end: as many as there are streams, and a few.",
+            sample.num_tasks,
         )
         yield from engine_families(sample)
         yield from residency_families(sample)
