@@ -13,7 +13,8 @@ Clients: Client, AsyncClient (inference); AdminClient, AsyncAdminClient (registr
 from lorikeet.admin import AdminClient, AsyncAdminClient
 from lorikeet.client import AsyncClient, Client
 from lorikeet.completion import Choice, Chunk, Completion, Start, TokenLogprob, Usage
-from lorikeet.generation import Sampling
+from lorikeet.conversation import ToolCall
+from lorikeet.generation import Asked, AskedInChat, Sampling
 from lorikeet.operations.access import grant
 from lorikeet.rpc import errors
 from lorikeet.rpc.errors import LorikeetError
@@ -22,6 +23,8 @@ from lorikeet.streams import AsyncGenerationStream, GenerationStream
 
 __all__ = [
     "AdminClient",
+    "Asked",
+    "AskedInChat",
     "AsyncAdminClient",
     "AsyncClient",
     "AsyncGenerationStream",
@@ -34,6 +37,7 @@ __all__ = [
     "Sampling",
     "Start",
     "TokenLogprob",
+    "ToolCall",
     "Usage",
     "errors",
     "grant",

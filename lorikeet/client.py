@@ -7,12 +7,8 @@ import grpc
 
 from lorikeet.completion import Completion
 from lorikeet.connection import Connection
-from lorikeet.generation import (
-    Messages,
-    Sampling,
-    chat_call,
-    generate_call,
-)
+from lorikeet.conversation import Messages
+from lorikeet.generation import Asked, AskedInChat, chat_call, generate_call
 from lorikeet.operations import runtime
 from lorikeet.operations.call import StreamCall
 from lorikeet.rpc.errors import from_rpc_error
@@ -25,8 +21,9 @@ class Client(SyncTransport):
     """A connection to an inference service.
 
     `adapter` arguments: "" is the base model; `math`, `math@stable`, `math@3` are the caller's;
-    `globex/math` is another tenant's. `tenant` acts for a tenant where the key may. Generations
-    have no deadline unless `timeout` (seconds) is given. Failures are LorikeetErrors.
+    `globex/math` is another tenant's. Keywords of generations are those of `Asked`: settings of
+    `Sampling`, `priority`, `timeout`, and `tenant` to act for where the key may; chats also take
+    `tools` and `tool_choice`. Failures are LorikeetErrors.
     """
 
     def __init__(
@@ -44,49 +41,37 @@ class Client(SyncTransport):
         self,
         prompt: str | Sequence[int],
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[Asked],
     ) -> Completion:
         """Completes a text (or token ids)."""
-        return self._stream(generate_call(prompt, adapter, tenant, timeout, sampling)).result()
+        return self._stream(generate_call(prompt, adapter, asked)).result()
 
     def generate_stream(
         self,
         prompt: str | Sequence[int],
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[Asked],
     ) -> GenerationStream:
         """Completes a text (or token ids), chunk by chunk."""
-        return self._stream(generate_call(prompt, adapter, tenant, timeout, sampling))
+        return self._stream(generate_call(prompt, adapter, asked))
 
     def chat(
         self,
         messages: Messages,
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[AskedInChat],
     ) -> Completion:
         """The assistant's next turn in a conversation."""
-        return self._stream(chat_call(messages, adapter, tenant, timeout, sampling)).result()
+        return self._stream(chat_call(messages, adapter, asked)).result()
 
     def chat_stream(
         self,
         messages: Messages,
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[AskedInChat],
     ) -> GenerationStream:
         """The assistant's next turn, chunk by chunk."""
-        return self._stream(chat_call(messages, adapter, tenant, timeout, sampling))
+        return self._stream(chat_call(messages, adapter, asked))
 
     def prefetch(
         self, adapters: Iterable[str], *, tier: runtime.PrefetchTier = "device", tenant: str = ""
@@ -130,50 +115,38 @@ class AsyncClient(AsyncTransport):
         self,
         prompt: str | Sequence[int],
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[Asked],
     ) -> Completion:
         """Completes a text (or token ids)."""
-        call = generate_call(prompt, adapter, tenant, timeout, sampling)
+        call = generate_call(prompt, adapter, asked)
         return await self._stream(call).result()
 
     def generate_stream(
         self,
         prompt: str | Sequence[int],
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[Asked],
     ) -> AsyncGenerationStream:
         """Completes a text (or token ids), chunk by chunk."""
-        return self._stream(generate_call(prompt, adapter, tenant, timeout, sampling))
+        return self._stream(generate_call(prompt, adapter, asked))
 
     async def chat(
         self,
         messages: Messages,
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[AskedInChat],
     ) -> Completion:
         """The assistant's next turn in a conversation."""
-        return await self._stream(chat_call(messages, adapter, tenant, timeout, sampling)).result()
+        return await self._stream(chat_call(messages, adapter, asked)).result()
 
     def chat_stream(
         self,
         messages: Messages,
         adapter: str = "",
-        *,
-        tenant: str = "",
-        timeout: float | None = None,
-        **sampling: Unpack[Sampling],
+        **asked: Unpack[AskedInChat],
     ) -> AsyncGenerationStream:
         """The assistant's next turn, chunk by chunk."""
-        return self._stream(chat_call(messages, adapter, tenant, timeout, sampling))
+        return self._stream(chat_call(messages, adapter, asked))
 
     async def prefetch(
         self, adapters: Iterable[str], *, tier: runtime.PrefetchTier = "device", tenant: str = ""

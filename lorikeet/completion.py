@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from lorikeet.conversation import ToolCall
 from lorikeet.rpc.errors import DataLossError
 from protos import inference_pb2 as pb
 
@@ -17,6 +19,8 @@ class Start:
     digest: str
     base_model: str
     num_prompt_tokens: int
+    alias: str = ""
+    """The one that was followed to the version; empty for a version by its number."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class Chunk:
     """One for each of `token_ids`, if asked for."""
     prompt_logprobs: tuple[TokenLogprob, ...] = ()
     """The next ones of the prompt, if asked for."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls that are complete with this chunk; they are in no `text`."""
+    tool_call_error: str = ""
+    """Why text of this chunk that began as a call is none."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,17 @@ class Choice:
     stop_string: str
     logprobs: tuple[TokenLogprob, ...]
     """One for each of `token_ids`, if asked for."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_errors: tuple[str, ...] = ()
+    """Why parts of `text` that began as calls are none."""
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The assistant's turn, for the messages of the next request."""
+        turn: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.tool_calls:
+            turn["tool_calls"] = [call.as_mapping() for call in self.tool_calls]
+        return turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +98,8 @@ class Completion(Choice):
     adapter_version: str
     digest: str
     request_id: str
+    alias: str = ""
+    """The one that was followed to the version; empty for a version by its number."""
 
     @property
     def choices(self) -> tuple[Choice, ...]:
@@ -93,6 +114,7 @@ class _Parts:
     texts: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    tool_call_errors: list[str] = field(default_factory=list)
 
 
 class CompletionAssembler:
@@ -130,11 +152,15 @@ class CompletionAssembler:
             index=message.index,
             logprobs=_logprobs(message.logprobs),
             prompt_logprobs=_logprobs(message.prompt_logprobs),
+            tool_calls=tuple(map(ToolCall.from_message, message.tool_calls)),
+            tool_call_error=message.tool_call_error,
         )
         parts = self._parts.setdefault(chunk.index, _Parts())
         parts.texts.append(chunk.text)
         parts.token_ids.extend(chunk.token_ids)
         parts.logprobs.extend(chunk.logprobs)
+        if chunk.tool_call_error:
+            parts.tool_call_errors.append(chunk.tool_call_error)
         self._prompt_logprobs.extend(chunk.prompt_logprobs)
         return chunk
 
@@ -142,7 +168,9 @@ class CompletionAssembler:
         start = self.start or Start("", "", "", "", 0)
         usage = complete.usage
         first = pb.CompletionResult(
-            finish_reason=complete.finish_reason, stop_string=complete.stop_string
+            finish_reason=complete.finish_reason,
+            stop_string=complete.stop_string,
+            tool_calls=complete.tool_calls,
         )
         results = [result for result in complete.results if result.index > 0]
         return Completion(
@@ -153,6 +181,7 @@ class CompletionAssembler:
             adapter_version=start.adapter_version,
             digest=start.digest,
             request_id=start.request_id,
+            alias=start.alias,
         )
 
     def _choice(self, result: pb.CompletionResult) -> Choice:
@@ -165,6 +194,8 @@ class CompletionAssembler:
             finish_reason=reason.removeprefix("FINISH_REASON_").lower(),
             stop_string=result.stop_string,
             logprobs=tuple(parts.logprobs),
+            tool_calls=tuple(map(ToolCall.from_message, result.tool_calls)),
+            tool_call_errors=tuple(parts.tool_call_errors),
         )
 
 
@@ -175,6 +206,7 @@ def _start(start: pb.GenerateStart) -> Start:
         digest=start.digest,
         base_model=start.base_model,
         num_prompt_tokens=start.num_prompt_tokens,
+        alias=start.alias,
     )
 
 

@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
+from lorikeet.conversation import Messages, Tools, message_of, tool_of
 from lorikeet.operations.call import StreamCall
 from protos import inference_pb2 as pb
 
 _SERVICE = "lorikeet.inference.v1.Inference"
-
-Messages = Sequence[Mapping[str, str]]
-"""A conversation: mappings with `role` (system, user, assistant, tool) and `content`."""
 
 
 class Sampling(TypedDict, total=False):
@@ -39,48 +37,70 @@ class Sampling(TypedDict, total=False):
     """Completions of the same prompt; see Completion.choices."""
 
 
+class Request(TypedDict, total=False):
+    """Whom a request is for, and how it is treated."""
+
+    tenant: str
+    timeout: float | None
+    """Seconds; then it ends with DeadlineExceededError wherever it is. None: the server's."""
+    priority: int
+    """In [-1000, 1000]: of a tenant's waiting requests the lowest goes first."""
+
+
+class Asked(Request, Sampling, total=False):
+    """All that Generate can be asked with, besides prompt and adapter."""
+
+
+class AskedInChat(Asked, total=False):
+    """The same for Chat, which has tools."""
+
+    tools: Tools
+    tool_choice: str
+    """"auto", the default where there are tools, or "none"."""
+
+
+_NO_SAMPLING = AskedInChat.__annotations__.keys() - Sampling.__annotations__.keys()
+
+
 def generate_call(
-    prompt: str | Sequence[int],
-    adapter: str,
-    tenant: str,
-    timeout: float | None,
-    sampling: Sampling,
+    prompt: str | Sequence[int], adapter: str, asked: Asked
 ) -> StreamCall[pb.GenerateResponse]:
     """A completion of a text, or of token ids."""
-    request = pb.GenerateRequest(
-        adapter=adapter, tenant=tenant, sampling=_sampling_params(sampling)
-    )
+    fields = _fields(asked)
     if isinstance(prompt, str):
-        request.prompt = prompt
+        request = pb.GenerateRequest(adapter=adapter, prompt=prompt, **fields)
     else:
-        request.prompt_token_ids.ids.extend(prompt)
-    return StreamCall(f"/{_SERVICE}/Generate", request, pb.GenerateResponse, timeout)
+        token_ids = pb.TokenIds(ids=prompt)
+        request = pb.GenerateRequest(adapter=adapter, prompt_token_ids=token_ids, **fields)
+    return StreamCall(f"/{_SERVICE}/Generate", request, pb.GenerateResponse, asked.get("timeout"))
 
 
 def chat_call(
-    messages: Messages,
-    adapter: str,
-    tenant: str,
-    timeout: float | None,
-    sampling: Sampling,
+    messages: Messages, adapter: str, asked: AskedInChat
 ) -> StreamCall[pb.GenerateResponse]:
     """The assistant's next turn."""
     request = pb.ChatRequest(
         adapter=adapter,
-        tenant=tenant,
-        messages=[
-            pb.ChatMessage(role=message["role"], content=message["content"]) for message in messages
-        ],
-        sampling=_sampling_params(sampling),
+        messages=[message_of(message) for message in messages],
+        tools=[tool_of(tool) for tool in asked.get("tools", ())],
+        tool_choice=asked.get("tool_choice", ""),
+        **_fields(asked),
     )
-    return StreamCall(f"/{_SERVICE}/Chat", request, pb.GenerateResponse, timeout)
+    return StreamCall(f"/{_SERVICE}/Chat", request, pb.GenerateResponse, asked.get("timeout"))
 
 
-def _sampling_params(sampling: Sampling) -> pb.SamplingParams:
-    settings: dict[str, Any] = {**sampling}
+def _fields(asked: Asked) -> dict[str, Any]:
+    """What Generate and Chat have in common; ValueError for what neither has."""
+    settings: dict[str, Any] = {
+        name: value for name, value in asked.items() if name not in _NO_SAMPLING
+    }
     if "stop" in settings:
-        settings["stop"] = _as_list(settings["stop"])
-    return pb.SamplingParams(**settings)
+        settings["stop"] = _as_list(asked["stop"])
+    return {
+        "tenant": asked.get("tenant", ""),
+        "priority": asked.get("priority", 0),
+        "sampling": pb.SamplingParams(**settings),
+    }
 
 
 def _as_list(stop: str | Iterable[str]) -> list[str]:

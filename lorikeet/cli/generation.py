@@ -1,7 +1,7 @@
 """`lorikeet generate` and `lorikeet chat`."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -9,13 +9,28 @@ from lorikeet.cli.logprobs import print_logprobs
 from lorikeet.cli.output import JsonOption, print_json, stdout
 from lorikeet.cli.sampling import with_sampling
 from lorikeet.cli.settings import Settings
+from lorikeet.cli.tool_calls import (
+    ToolChoiceOption,
+    ToolsOption,
+    as_text,
+    print_tool_calls,
+    read_tools,
+)
 from lorikeet.client import Client
 from lorikeet.completion import Choice, Completion
-from lorikeet.generation import Sampling
+from lorikeet.generation import Asked, AskedInChat, Sampling
 from lorikeet.streams import GenerationStream
 
 AdapterOption = Annotated[
     str, typer.Option("--adapter", "-a", help="`math`, `math@3`, `acme/math`; none: the base.")
+]
+
+
+PriorityOption = Annotated[
+    int, typer.Option(help="-1000 to 1000: of your waiting requests the lowest goes first.")
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option(min=0.0, help="Seconds; then it is given up wherever it is.")
 ]
 
 
@@ -25,12 +40,15 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="The text to go on from; `-` reads stdin.")],
     sampling: Sampling,
     adapter: AdapterOption = "",
+    priority: PriorityOption = 0,
+    timeout: TimeoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Completes a text, token by token."""
     text = sys.stdin.read() if prompt == "-" else prompt
+    asked = cast("Asked", {**sampling, "priority": priority, "timeout": timeout})
     with Settings.of(context).client() as client:
-        _finish(client, client.generate_stream(text, adapter, **sampling), sampling, as_json)
+        _finish(client, client.generate_stream(text, adapter, **asked), asked, as_json)
 
 
 @with_sampling
@@ -42,61 +60,72 @@ def chat(
     ] = None,
     adapter: AdapterOption = "",
     system: Annotated[str, typer.Option(help="The system message.")] = "",
+    tools: ToolsOption = None,
+    tool_choice: ToolChoiceOption = "",
+    priority: PriorityOption = 0,
+    timeout: TimeoutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Asks a question, or talks: an empty line or Ctrl-D ends the conversation."""
-    messages = [{"role": "system", "content": system}] if system else []
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+    offered = {"tools": read_tools(tools), "tool_choice": tool_choice}
+    asked = cast("AskedInChat", {**sampling, **offered, "priority": priority, "timeout": timeout})
     with Settings.of(context).client() as client:
         if message is None:
-            _converse(client, messages, adapter, sampling, as_json)
+            _converse(client, messages, adapter, asked, as_json)
         else:
             messages.append({"role": "user", "content": message})
-            stream = client.chat_stream(messages, adapter, **sampling)
-            _finish(client, stream, sampling, as_json)
+            _finish(client, client.chat_stream(messages, adapter, **asked), asked, as_json)
 
 
 def _converse(
     client: Client,
-    messages: list[dict[str, str]],
+    messages: list[dict[str, Any]],
     adapter: str,
-    sampling: Sampling,
+    asked: AskedInChat,
     as_json: bool,
 ) -> None:
-    """Turns until the user has nothing to say; each turn is sent with all before it."""
-    if sampling.get("n", 1) > 1:
+    """Turns until the user has nothing to say; each turn is sent with all before it.
+
+    The user also says what the tools that the model calls give.
+    """
+    if asked.get("n", 1) > 1:
         raise typer.BadParameter("a conversation goes on from one answer", param_hint="--n")
-    while said := _read_line(adapter or "base"):
-        messages.append({"role": "user", "content": said})
-        stream = client.chat_stream(messages, adapter, **sampling)
-        completion = _finish(client, stream, sampling, as_json)
-        messages.append({"role": "assistant", "content": completion.text})
+    said = [{"role": "user", "content": _read_line(f"to {adapter or 'base'}")}]
+    while all(turn["content"] for turn in said):
+        messages += said
+        stream = client.chat_stream(messages, adapter, **asked)
+        completion = _finish(client, stream, asked, as_json)
+        messages.append(completion.message)
+        said = [
+            {"role": "tool", "tool_call_id": call.id, "content": _read_line(as_text(call))}
+            for call in completion.tool_calls
+        ] or [{"role": "user", "content": _read_line(f"to {adapter or 'base'}")}]
 
 
-def _read_line(whom: str) -> str:
+def _read_line(prompt: str) -> str:
     try:
-        return input(f"to {whom}> " if sys.stdin.isatty() else "").strip()
+        return input(f"{prompt}> " if sys.stdin.isatty() else "").strip()
     except EOFError:
         return ""
 
 
-def _finish(
-    client: Client, stream: GenerationStream, sampling: Sampling, as_json: bool
-) -> Completion:
+def _finish(client: Client, stream: GenerationStream, asked: Asked, as_json: bool) -> Completion:
     """Prints a stream as it comes, or its completion as JSON; Ctrl-C cancels it on the server.
 
     Of several completions the first is streamed, the others follow when all have ended.
     """
     with stream:
         if not as_json:
-            _print_first(stream, is_one_of_many=sampling.get("n", 1) > 1)
+            _print_first(stream, is_one_of_many=asked.get("n", 1) > 1)
         completion = stream.result()
     if as_json:
         print_json(completion)
         return completion
-    _print_cut(completion)
+    _print_end(completion)
     for choice in completion.others:
         stdout().print(f"[{choice.index}] {choice.text}", markup=False, soft_wrap=True)
-        _print_cut(choice)
+        _print_end(choice)
     print_logprobs(client, completion)
     return completion
 
@@ -111,6 +140,7 @@ def _print_first(stream: GenerationStream, *, is_one_of_many: bool) -> None:
     console.print()
 
 
-def _print_cut(choice: Choice) -> None:
+def _print_end(choice: Choice) -> None:
+    print_tool_calls(choice)
     if choice.finish_reason == "length":
         stdout().print(f"(cut at {len(choice.token_ids)} tokens)", style="dim")

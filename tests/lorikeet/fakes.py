@@ -29,6 +29,8 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.requests: list[Any] = []
         self.metadata: dict[str, str] = {}
         self.cancelled = threading.Event()
+        self.tool_calls: list[inf.ToolCall] = []
+        self.tool_call_error = ""
         self.info_failures = 0
         self.info_calls = 0
 
@@ -52,11 +54,17 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         texts = [f"<{token_id}>" for token_id in request.token_ids]
         return inf.DetokenizeResponse(text="".join(texts), texts=texts if request.each else [])
 
+    @property
+    def finish_reason(self) -> inf.FinishReason:
+        return inf.FINISH_REASON_TOOL_CALLS if self.tool_calls else inf.FINISH_REASON_STOP
+
     def _stream(self, request: Any, context: Any) -> Iterator[inf.GenerateResponse]:
         self.requests.append(request)
         self.metadata = dict(context.invocation_metadata())
         context.add_callback(self.cancelled.set)
-        start = inf.GenerateStart(request_id="r1", adapter_version=VERSION, digest=DIGEST)
+        start = inf.GenerateStart(
+            request_id="r1", adapter_version=VERSION, digest=DIGEST, alias="latest"
+        )
         yield inf.GenerateResponse(start=start)
         sampling = request.sampling
         num_completions = max(1, sampling.n)
@@ -70,6 +78,10 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                 if sampling.HasField("logprobs"):
                     chunk.logprobs.append(_logprobs(position, sampling.logprobs))
                 yield inf.GenerateResponse(chunk=chunk)
+        if self.tool_calls or self.tool_call_error:
+            chunk = inf.GenerateChunk(tool_calls=self.tool_calls)
+            chunk.tool_call_error = self.tool_call_error
+            yield inf.GenerateResponse(chunk=chunk)
         if self.error:
             _abort(context, self.error)
         if self.endless:
@@ -77,11 +89,18 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         if not self.truncated:
             usage = inf.Usage(prompt_tokens=4, completion_tokens=3, cached_tokens=2)
             results = [
-                inf.CompletionResult(index=index, finish_reason=inf.FINISH_REASON_LENGTH)
+                inf.CompletionResult(
+                    index=index,
+                    finish_reason=inf.FINISH_REASON_LENGTH,
+                    tool_calls=self.tool_calls,
+                )
                 for index in range(num_completions)
             ]
             complete = inf.GenerateComplete(
-                finish_reason=inf.FINISH_REASON_STOP, usage=usage, results=results
+                finish_reason=self.finish_reason,
+                usage=usage,
+                results=results,
+                tool_calls=self.tool_calls,
             )
             yield inf.GenerateResponse(complete=complete)
 

@@ -12,7 +12,7 @@ from lorikeet.cli import app
 from lorikeet.cli.output import format_bytes
 from lorikeet.cli.serve import resolve_model
 from lorikeet.state import ServeState
-from protos.inference_pb2 import SamplingParams
+from protos.inference_pb2 import SamplingParams, ToolCall
 from tests.lorikeet.fakes import FakeServer
 
 EVERY_SETTING = """
@@ -116,6 +116,44 @@ def test_every_sampling_setting_has_an_option(serving: FakeServer) -> None:
     run("generate", "Hi")
     sampling = serving.inference.requests[-1].sampling
     assert {field.name for field, _ in sampling.ListFields()} == {"max_tokens"}
+
+
+def test_chat_with_tools_prints_calls_for_people_and_programs(
+    serving: FakeServer, tmp_path: Path
+) -> None:
+    tools = tmp_path / "tools.json"
+    tools.write_text('[{"type": "function", "function": {"name": "add"}}]')
+    call = ToolCall(id="c1", name="add", arguments='{"a": 1, "b": "x"}')
+    serving.inference.tool_calls = [call]
+    serving.inference.tool_call_error = "it has no name"
+    output = run("chat", "1+1?", "--tools", str(tools), "--priority", "5").stdout
+    assert '→ add(a=1, b="x")' in output
+    assert "(not a tool call: it has no name)" in output
+    (request,) = serving.inference.requests
+    assert [tool.name for tool in request.tools] == ["add"]
+    assert request.priority == 5
+    told = json.loads(run("chat", "1+1?", "--tools", str(tools), "--json").stdout)
+    assert told["tool_calls"] == [{"id": "c1", "name": "add", "arguments": call.arguments}]
+
+
+def test_in_a_conversation_the_user_answers_for_tools(serving: FakeServer, tmp_path: Path) -> None:
+    tools = tmp_path / "tools.json"
+    tools.write_text('[{"name": "now"}]')
+    serving.inference.tool_calls = [ToolCall(id="c1", name="now", arguments="{}")]
+    run("chat", "--tools", str(tools), input="What time is it?\nnoon\n\n")
+    messages = serving.inference.requests[-1].messages
+    assert [message.role for message in messages] == ["user", "assistant", "tool"]
+    assert (messages[2].content, messages[2].tool_call_id) == ("noon", "c1")
+
+
+def test_a_tools_file_that_is_none_is_named(serving: FakeServer, tmp_path: Path) -> None:
+    tools = tmp_path / "tools.json"
+    for content in ("{", '{"name": "x"}', '[{"nam": "x"}]'):
+        tools.write_text(content)
+        result = run("chat", "x", "--tools", str(tools))
+        assert result.exit_code == 1
+        assert "tools.json is not a JSON list of tools" in result.stderr.replace("\n", "")
+    assert not serving.inference.requests
 
 
 def test_completions_are_told_apart(serving: FakeServer) -> None:

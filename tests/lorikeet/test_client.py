@@ -5,10 +5,11 @@ import math
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
-from lorikeet import AsyncClient, AsyncGenerationStream, Client, Sampling, errors
+from lorikeet import AsyncClient, AsyncGenerationStream, Client, Sampling, ToolCall, errors
 from lorikeet.connection import InsecureTargetError
 from lorikeet.rpc.errors import FieldViolation
 from protos import inference_pb2 as pb
@@ -73,6 +74,43 @@ def test_every_sampling_setting_is_sent_as_it_is(server: FakeServer, client: Cli
     sent = {name: getattr(request.sampling, name) for name in asked}
     sent |= {"stop_token_ids": list(sent["stop_token_ids"]), "logit_bias": dict(sent["logit_bias"])}
     assert sent == asked
+
+
+ADD = {"name": "add", "description": "Adds.", "parameters": {"type": "object"}}
+CALL = pb.ToolCall(id="c1", name="add", arguments='{"a": 1}')
+
+
+def test_tools_and_their_calls_go_both_ways(server: FakeServer, client: Client) -> None:
+    server.inference.tool_calls = [CALL]
+    server.inference.tool_call_error = "it has no name"
+    tools = [ADD, {"type": "function", "function": {"name": "now"}}]
+    asked = [{"role": "user", "content": "1+1?"}]
+    completion = client.chat(asked, "math", tools=tools, tool_choice="auto", priority=-3)
+    (request,) = server.inference.requests
+    assert [tool.name for tool in request.tools] == ["add", "now"]
+    assert request.tools[0].parameters["type"] == "object"
+    assert (request.tool_choice, request.priority) == ("auto", -3)
+    assert completion.tool_calls == (ToolCall("c1", "add", '{"a": 1}'),)
+    assert completion.tool_call_errors == ("it has no name",)
+    assert (completion.finish_reason, completion.alias) == ("tool_calls", "latest")
+    result = {"role": "tool", "content": "2", "tool_call_id": "c1"}
+    client.chat([*asked, completion.message, result], "math", tools=tools)
+    turns = server.inference.requests[1].messages
+    assert list(turns[1].tool_calls) == [CALL]
+    assert (turns[2].role, turns[2].tool_call_id) == ("tool", "c1")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"messages": [{"role": "user", "content": "x", "name": "me"}]},
+        {"messages": [], "tools": [{**ADD, "strict": True}]},
+        {"messages": [], "temperatur": 1},
+    ],
+)
+def test_what_cannot_be_sent_is_refused_by_name(client: Client, asked: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"name|strict|temperatur"):
+        client.chat(**asked)
 
 
 def test_several_completions_are_put_together_each_by_itself(client: Client) -> None:
