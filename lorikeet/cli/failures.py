@@ -25,7 +25,13 @@ _ADVICE: dict[type[LorikeetError], str] = {
     ResourceExhaustedError: "try again later, or give the service more memory",
     DeadlineExceededError: "try again, or look at the service's log",
 }
-_QUOTA_ADVICE = "`lorikeet tenants show` tells use and limits, `tenants update` changes them"
+_LIMIT_ADVICE = "`lorikeet tenants show` tells use and limits, `tenants update` changes them"
+_LIMIT_REASONS = (
+    "QUOTA_EXCEEDED",
+    "TENANT_CONCURRENCY",
+    "TENANT_REQUEST_RATE",
+    "TENANT_TOKEN_RATE",
+)
 
 
 class CommandError(Exception):
@@ -62,7 +68,7 @@ def describe(error: Exception) -> str:
     """The message, its stable reason, and advice where there is some."""
     if not isinstance(error, LorikeetError):
         return str(error)
-    advice = _ADVICE.get(type(error), "") if error.reason != "QUOTA_EXCEEDED" else _QUOTA_ADVICE
+    advice = _LIMIT_ADVICE if error.reason in _LIMIT_REASONS else _ADVICE.get(type(error), "")
     if error.retry_after is not None:
         advice = f"try again in {error.retry_after:.0f} s"
     return f"{error.message} [{error.reason}]" + (f" - {advice}" if advice else "")
