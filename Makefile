@@ -75,7 +75,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(PIP) --editable ".[inference,dev]"
+	@$(PIP) --editable ".[inference,telemetry,dev]"
 	@touch $@
 
 clean:

@@ -17,6 +17,7 @@ from inference_service.tokenizer import TokenizerMissingError
 from lorikeet.rpc.logs import configure_logging
 from lorikeet.rpc.metrics import MetricsListenError
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
+from lorikeet.rpc.telemetry import TelemetryError
 from lorikeet.rpc.tls import TlsFilesError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ _START_ERRORS = (
     ModelFilesError,
     StartError,
     StoreLockedError,
+    TelemetryError,
     TlsFilesError,
     TokenizerMissingError,
 )

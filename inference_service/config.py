@@ -53,6 +53,13 @@ class Settings(BaseSettings):
         str | None,
         Field(description="serve Prometheus metrics here, over TLS if there is a tls_cert"),
     ] = None
+    otlp_endpoint: Annotated[
+        str | None,
+        Field(
+            description="send OpenTelemetry traces to this http(s)://host:port; "
+            "by default to OTEL_EXPORTER_OTLP_ENDPOINT, if that is set"
+        ),
+    ] = None
     log_format: Annotated[
         Literal["text", "json"], Field(description="lines for people or programs")
     ] = "json"

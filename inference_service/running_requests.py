@@ -9,7 +9,6 @@ from typing import Final, Protocol
 from inference_service.deadline import Deadline
 from inference_service.request_record import RequestRecord
 from inference_service.token_clock import TokenClock
-from lorikeet.rpc.call_record import current_call
 from lorikeet.rpc.errors import LorikeetError
 from lorikeet.rpc.logs import log_fields
 
@@ -74,7 +73,6 @@ class RequestLog:
             "request ended",
             extra=log_fields(
                 request_id=record.request_id,
-                trace_id=current_call().trace_id,
                 principal=record.principal,
                 tenant=record.tenant,
                 adapter_version=record.adapter_version,

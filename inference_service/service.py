@@ -18,17 +18,15 @@ from inference_service.engine.config import EngineConfig
 from inference_service.gate import Gate, ServedModel
 from inference_service.generation import GenerationLimits, Generations
 from inference_service.known_adapters import KnownAdapters
-from inference_service.metrics.sample import Sampler
 from inference_service.metrics.sample_reader import SampleReader
-from inference_service.metrics.service_metrics import InferenceMetrics
 from inference_service.model_files import ModelFiles, read_model_files
 from inference_service.running_requests import RunningRequests
 from inference_service.sampling_ranges import ModelLimits
 from inference_service.servicer import InferenceServicer, ServerIdentity
 from inference_service.servicer_runtime import AdapterRuntimeServicer
+from inference_service.telemetry import Telemetry
 from inference_service.tenant_limits import TenantLimits
 from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError
-from lorikeet.rpc.metrics import MetricsServer, serve_metrics
 from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
 from lorikeet.rpc.tls import server_tls_files
 from protos import inference_pb2, inference_pb2_grpc, registry_pb2
@@ -55,21 +53,21 @@ class InferenceService:
         if registry_tls is None:
             _check_registry_address(settings)
         self._settings = settings
-        self._metrics = InferenceMetrics(settings.base_model, settings.max_loras)
-        self._metrics_server: MetricsServer | None = None
-        self.requests = RunningRequests(self._metrics.observers)
+        self._telemetry = Telemetry(settings)
+        self.requests = RunningRequests(self._telemetry.request_observers)
         tls = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
         self._server = GrpcServer(
             settings.listen,
             insecure=settings.insecure,
             tls=tls,
-            observers=(self._metrics.calls,),
+            observers=self._telemetry.call_observers,
         )
         self._registry = RegistryClient(
             settings.registry,
             settings.registry_api_key(),
             tls=registry_tls,
             deadline=settings.registry_deadline_seconds,
+            interceptors=self._telemetry.client_interceptors,
         )
         self._watch = RegistryWatch(self._registry, settings.registry_lease_seconds)
         self._store = AdapterStore(
@@ -101,8 +99,6 @@ class InferenceService:
             engine_started.cancel()
             await asyncio.gather(engine_started, return_exceptions=True)
         self._add_servicers(model_files, registered)
-        if self._settings.metrics_listen is not None:
-            self._metrics_server = self._serve_metrics(self._settings.metrics_listen)
         try:
             address = await self._server.start(_SERVICE_NAMES)
         except RuntimeError as error:  # gRPC's word for a port that is taken
@@ -115,31 +111,20 @@ class InferenceService:
     async def stop(self) -> None:
         """Lets running streams end within the grace, then ends everything; also after a failure."""
         async with AsyncExitStack() as last_to_first:  # each is closed even if another fails to
+            last_to_first.push_async_callback(self._telemetry.close)
             last_to_first.push_async_callback(self._registry.close)
             last_to_first.push_async_callback(self._watch.stop)
             last_to_first.push_async_callback(self._engine.close)
             if self._chat is not None:
                 last_to_first.push_async_callback(self._chat.close)
             last_to_first.push_async_callback(self._store.close)
-            if self._metrics_server is not None:
-                last_to_first.push_async_callback(asyncio.to_thread, self._metrics_server.close)
             if self._publishing is not None:
                 last_to_first.push_async_callback(self._stop_serving, self._publishing)
 
     @property
     def metrics_address(self) -> str | None:
         """Where metrics are served, once the service has started."""
-        return self._metrics_server.address if self._metrics_server else None
-
-    def _serve_metrics(self, listen: str) -> MetricsServer:
-        settings = self._settings
-        return serve_metrics(
-            self._metrics.registry,
-            listen,
-            certificate=settings.tls_cert,
-            key=settings.tls_key,
-            insecure=settings.insecure,
-        )
+        return self._telemetry.metrics_address
 
     async def _stop_serving(self, publishing: asyncio.Task[None]) -> None:
         publishing.cancel()
@@ -159,7 +144,7 @@ class InferenceService:
         reader = SampleReader(
             self._engine, self._admission, self.requests, self._store, known_adapters
         )
-        self._metrics.show(Sampler(reader.read))
+        self._telemetry.serve(reader)
         generations = Generations(
             base_model=settings.base_model,
             gate=gate,

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from lorikeet.operations.call import Call, StreamCall
 from lorikeet.operations.naming import tenant_name
+from lorikeet.rpc.trace_context import current_trace_headers
 
 _TLS_SCHEME = "grpcs://"
 _INFERENCE = "lorikeet.inference.v1"
@@ -133,7 +134,8 @@ class Connection:
             request_serializer=_serialize,
             response_deserializer=call.response_type.FromString,
         )
-        return bound(request, timeout=call.timeout, metadata=self.metadata)
+        metadata = (*self.metadata, *current_trace_headers())
+        return bound(request, timeout=call.timeout, metadata=metadata)
 
 
 def _serialize(message: Message) -> bytes:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from lorikeet.rpc.logs import configure_logging
 from lorikeet.rpc.metrics import MetricsListenError
 from lorikeet.rpc.server import InsecureBindError, run_until_signal, write_ready_file
+from lorikeet.rpc.telemetry import TelemetryError
 from lorikeet.rpc.tls import TlsFilesError
 from registry_service.bootstrap import StartError
 from registry_service.config import Settings, load_settings
@@ -28,6 +29,7 @@ _START_ERRORS = (
     SecretFilesError,
     SettingsError,
     StartError,
+    TelemetryError,
     TlsFilesError,
     TokenSettingsError,
     ValidationError,

@@ -104,6 +104,11 @@ class Settings(BaseSettings):
     metrics_listen: str | None = Field(
         None, description="address to serve Prometheus metrics on, over TLS if there is a tls_cert"
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="send OpenTelemetry traces to this http(s)://host:port; "
+        "by default to OTEL_EXPORTER_OTLP_ENDPOINT, if that is set",
+    )
     log_format: Literal["text", "json"] = Field("text", description="lines for people or programs")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="at least")
 

@@ -7,7 +7,9 @@ from sqlalchemy.orm import Session
 
 from lorikeet.rpc.call_log import CallLog
 from lorikeet.rpc.metrics import MetricsServer, RpcMetrics, serve_metrics
+from lorikeet.rpc.observation import Observer
 from lorikeet.rpc.server import GrpcServer, is_loopback
+from lorikeet.rpc.telemetry import open_tracing
 from lorikeet.rpc.tls import server_tls_files
 from protos import registry_pb2 as pb
 from protos import registry_pb2_grpc as rpc
@@ -56,11 +58,12 @@ class RegistryService:
         self._authenticator = Authenticator(token_verifier(settings))
         self._metrics = RegistryMetrics()
         self._metrics_server: MetricsServer | None = None
+        self._tracing = open_tracing("lorikeet-registry", settings.otlp_endpoint)
         self._server = GrpcServer(
             settings.listen,
             insecure=settings.insecure,
             tls=tls,
-            observers=(RpcMetrics(self._metrics.registry), CallLog()),
+            observers=self._observers(),
         )
         self._lock = lock_data_directory(settings.data_dir)
         self._database = open_database(settings)
@@ -112,6 +115,8 @@ class RegistryService:
         self._keeper.close()
         self._store.close()
         self._database.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
         os.close(self._lock)
 
     @property
@@ -126,6 +131,10 @@ class RegistryService:
     async def sample_usage(self) -> None:
         """Measures what tenants store now; it also happens by itself while metrics are served."""
         await self._sampler.sample()
+
+    def _observers(self) -> list[Observer]:
+        counting: list[Observer] = [RpcMetrics(self._metrics.registry), CallLog()]
+        return [*counting, self._tracing.observer()] if self._tracing else counting
 
     def _serve_metrics(self, listen: str) -> MetricsServer:
         settings = self._settings

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -42,8 +43,14 @@ class RegistryChannel:
     TlsFilesError when the files cannot be used at first; later such files change nothing.
     """
 
-    def __init__(self, address: str, tls: ClientTlsFiles | None) -> None:
+    def __init__(
+        self,
+        address: str,
+        tls: ClientTlsFiles | None,
+        interceptors: Sequence[Any] = (),
+    ) -> None:
         self._address = address
+        self._interceptors = interceptors
         self._tls = tls
         self._stamp = tls.stamp() if tls else None
         self._stubs = self._open()
@@ -78,10 +85,14 @@ class RegistryChannel:
 
     def _open(self) -> Stubs:
         if self._tls is None:
-            channel = aio.insecure_channel(self._address, options=_OPTIONS)
+            channel = aio.insecure_channel(
+                self._address, options=_OPTIONS, interceptors=self._interceptors
+            )
         else:
             credentials = self._tls.credentials()
-            channel = aio.secure_channel(self._address, credentials, options=_OPTIONS)
+            channel = aio.secure_channel(
+                self._address, credentials, options=_OPTIONS, interceptors=self._interceptors
+            )
         make: Any = registry_pb2_grpc
         return Stubs(
             channel,

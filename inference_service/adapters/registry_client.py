@@ -1,9 +1,9 @@
 """The registry as the inference service uses it: few calls, typed errors, no waiting for ever."""
 
 import logging
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc import aio
@@ -43,9 +43,15 @@ class RegistryClient:
     """
 
     def __init__(
-        self, address: str, api_key: str, *, deadline: float, tls: ClientTlsFiles | None = None
+        self,
+        address: str,
+        api_key: str,
+        *,
+        deadline: float,
+        tls: ClientTlsFiles | None = None,
+        interceptors: Sequence[Any] = (),
     ) -> None:
-        self._channel = RegistryChannel(address, tls)
+        self._channel = RegistryChannel(address, tls, interceptors)
         # Without a key, the client certificate says who this service is.
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
         self._deadline = deadline

@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from lorikeet.rpc.trace_context import trace_id_of
+
 
 @dataclass
 class CallRecord:
     """One call. `method` is Service/Method; who called is empty until it is known."""
 
     method: str
+    path: str = ""  # /package.Service/Method
     peer: str = ""
+    trace_headers: dict[str, str] = field(default_factory=dict)
     request_id: str = ""
     principal: str = ""
     tenant: str = ""
@@ -33,8 +37,15 @@ def current_call() -> CallRecord:
     return _current.get() or CallRecord("")
 
 
-def begin_call(method: str, peer: str) -> CallRecord:
+def begin_call(path: str, peer: str, trace_headers: dict[str, str]) -> CallRecord:
     """Makes a record the running task's."""
-    record = CallRecord(method, peer)
+    record = CallRecord(_short(path), path, peer, trace_headers)
+    record.trace_id = trace_id_of(trace_headers)
     _current.set(record)
     return record
+
+
+def _short(path: str) -> str:
+    """`/lorikeet.registry.v1.AdapterRegistry/GetAdapter` → `AdapterRegistry/GetAdapter`."""
+    service, _, name = path.removeprefix("/").rpartition("/")
+    return f"{service.rpartition('.')[2]}/{name}"

@@ -6,6 +6,8 @@ import sys
 import time
 from typing import Any, Literal
 
+from lorikeet.rpc.call_record import current_call
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; `extra={"fields": {...}}` adds to it."""
@@ -43,5 +45,9 @@ def configure_logging(level: str, form: Literal["json", "text"] = "json") -> Non
 
 
 def log_fields(**fields: Any) -> dict[str, dict[str, Any]]:
-    """The `extra` argument for a record with these fields; empty ones are left out."""
+    """The `extra` argument for a record with these fields; empty ones are left out.
+
+    In a call that is part of a trace, the trace's id is one more.
+    """
+    fields["trace_id"] = current_call().trace_id
     return {"fields": {key: value for key, value in fields.items() if value not in ("", None)}}

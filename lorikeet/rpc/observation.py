@@ -10,6 +10,7 @@ import grpc
 
 from lorikeet.rpc.call_record import CallRecord, begin_call
 from lorikeet.rpc.handlers import Handler
+from lorikeet.rpc.trace_context import trace_headers_of
 
 
 class Observer(Protocol):
@@ -27,19 +28,15 @@ class Observation:
         self._observers = tuple(observers)
 
     def unary(self, method: str, behavior: Handler) -> Handler:
-        short = _short(method)
-
         async def observed(request: Any, context: Any) -> Any:
-            with self._observing(short, context):
+            with self._observing(method, context):
                 return await behavior(request, context)
 
         return observed
 
     def stream(self, method: str, behavior: Handler) -> Handler:
-        short = _short(method)
-
         async def observed(request: Any, context: Any) -> AsyncIterator[Any]:
-            with self._observing(short, context):
+            with self._observing(method, context):
                 async with aclosing(behavior(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -48,7 +45,8 @@ class Observation:
 
     @contextmanager
     def _observing(self, method: str, context: Any) -> Iterator[None]:
-        record = begin_call(method, context.peer())
+        headers = trace_headers_of(context.invocation_metadata())
+        record = begin_call(method, context.peer(), headers)
         for observer in self._observers:
             observer.started(record)
         try:
@@ -68,9 +66,3 @@ def _code_of(error: BaseException) -> grpc.StatusCode:
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return grpc.StatusCode.CANCELLED
     return grpc.StatusCode.UNKNOWN
-
-
-def _short(method: str) -> str:
-    """`/lorikeet.registry.v1.AdapterRegistry/GetAdapter` → `AdapterRegistry/GetAdapter`."""
-    service, _, name = method.removeprefix("/").rpartition("/")
-    return f"{service.rpartition('.')[2]}/{name}"

@@ -61,9 +61,17 @@ class User:
         self._stubs = [make.InferenceStub(channel), make.AdapterRuntimeStub(channel)]
         self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
 
-    def call(self, method: str, request: Any, timeout: float | None = 20) -> Any:
+    def call(
+        self,
+        method: str,
+        request: Any,
+        timeout: float | None = 20,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Any:
         stub = next(stub for stub in self._stubs if hasattr(stub, method))
-        return getattr(stub, method)(request, metadata=self._metadata, timeout=timeout)
+        return getattr(stub, method)(
+            request, metadata=(*self._metadata, *metadata), timeout=timeout
+        )
 
     async def __call__(self, method: str, request: Any) -> Any:
         try:
