@@ -30,7 +30,11 @@ test: $(VENV)/.installed-dev
 # Two PostgreSQL and an S3 server are started for it; see tests/servers.
 test-integration: $(VENV)/.installed-dev  ## The registry on real servers: every test, kills and outages
 	$(BIN)/python -m pytest -s tests/integration
-	$(BIN)/python -m pytest tests/registry --backend postgres15-s3 --backend postgres18-s3-tls
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target \
+	    registry-on-postgres15-s3 registry-on-postgres18-s3-tls
+
+registry-on-%: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/registry --backend $*
 
 test-chaos: $(VENV)/.installed-dev  ## The services under kills, stalls, cancels and restarts; prints what held
 	$(BIN)/python -m pytest -s tests/chaos
