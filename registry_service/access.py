@@ -18,6 +18,7 @@ ACT_AS = int(registry_pb2.PERMISSION_ACT_AS)
 AUDIT = int(registry_pb2.PERMISSION_AUDIT)
 PERMISSIONS = frozenset({ADMIN, PUBLISH, USE, ACT_AS, AUDIT})
 EVERY_TENANT = "*"
+_SEEING = (PUBLISH, USE, ACT_AS, AUDIT)
 
 API_KEY_PREFIX = "lk_"
 _NO_HASH = hashlib.sha256(b"").hexdigest()
@@ -76,7 +77,14 @@ class Caller:
         """Whether every adapter of `owner`, deleted ones too, may be read by this caller."""
         if self.tenant == owner:
             return True
-        return any(self.holds(permission, owner) for permission in (PUBLISH, USE, ACT_AS, AUDIT))
+        return any(self.holds(permission, owner) for permission in _SEEING)
+
+    @property
+    def sees_every_tenant(self) -> bool:
+        """Whether `sees_all_of` holds for every owner, those of the future included."""
+        return self.is_admin or any(
+            Grant(permission, EVERY_TENANT) in self.grants for permission in _SEEING
+        )
 
     def audits(self, tenant: str) -> bool:
         """Whether it may read the audit trail and everyone's metadata of a tenant; never bytes."""

@@ -1,7 +1,8 @@
 """The filter of ListAdapters: a small part of AIP-160, and nothing beyond it in silence.
 
 filter = term { "AND" term }
-term   = "labels." key "=" value | "base_model" "=" value | prefix of the adapter's id
+term   = "labels." key "=" value | "base_model" "=" value | "warm" "=" "true"
+       | prefix of the adapter's id
 """
 
 import re
@@ -19,32 +20,45 @@ _TOKEN = re.compile(r'\s*(?:(?P<text>"(?:[^"\\]|\\.)*")|(?P<word>[\w./-]+)|(?P<s
 _PREFIX = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 # A key becomes part of a path into JSON, which has no way to say these.
 _KEY = re.compile(r"[ !#-\[\]-~]{1,63}")
-_HINT = 'use terms such as labels.team = "x" or base_model = "baseModels/b", joined by AND'
+_HINT = (
+    'use terms such as labels.team = "x", base_model = "baseModels/b" or warm = true, joined by AND'
+)
 
 
 @dataclass(frozen=True)
 class AdapterFilter:
-    """Adapters whose id begins with `prefix`, of this base model, and with all these labels."""
+    """Adapters whose id begins with `prefix`, of this base model, and with all these labels;
+    if `warm`, only those of which an alias is kept warm."""
 
     prefix: str = ""
     base_model: str = ""
     labels: tuple[tuple[str, str], ...] = field(default=())
+    warm: bool = False
+
+
+@dataclass
+class _Terms:
+    """What was read so far."""
+
+    prefixes: list[str] = field(default_factory=list)
+    base_models: list[str] = field(default_factory=list)
+    labels: list[tuple[str, str]] = field(default_factory=list)
+    is_warm: bool = False
 
 
 def parse_filter(text: str) -> AdapterFilter:
     """INVALID_ARGUMENT on `filter` names what is not understood."""
     check_text(text, "filter", _MAX_FILTER)
     tokens = list(_tokens(text))
-    prefixes: list[str] = []
-    base_models: list[str] = []
-    labels: list[tuple[str, str]] = []
+    terms = _Terms()
     while tokens:
-        _take_term(tokens, prefixes, base_models, labels)
+        _take_term(tokens, terms)
         if tokens:
             _take_and(tokens)
+    prefixes, base_models, labels = terms.prefixes, terms.base_models, terms.labels
     if len(prefixes) > 1 or len(base_models) > 1 or len(labels) > _MAX_TERMS:
         raise _refused("one prefix, one base_model and 16 labels are the most")
-    return AdapterFilter("".join(prefixes), "".join(base_models), tuple(labels))
+    return AdapterFilter("".join(prefixes), "".join(base_models), tuple(labels), terms.is_warm)
 
 
 def _take_and(tokens: list[tuple[str, str]]) -> None:
@@ -55,12 +69,7 @@ def _take_and(tokens: list[tuple[str, str]]) -> None:
         raise _refused("AND without another term")
 
 
-def _take_term(
-    tokens: list[tuple[str, str]],
-    prefixes: list[str],
-    base_models: list[str],
-    labels: list[tuple[str, str]],
-) -> None:
+def _take_term(tokens: list[tuple[str, str]], terms: _Terms) -> None:
     kind, name = tokens.pop(0)
     key = ""
     if name == "labels." and tokens and tokens[0][0] == "text":
@@ -71,13 +80,17 @@ def _take_term(
             raise _refused(f"{shown(sign)} after {shown(name)}")
         value = _unquoted(tokens.pop(0)[1])
         if name == "base_model":
-            base_models.append(BaseModelName.parse(value, "filter").base_model)
+            terms.base_models.append(BaseModelName.parse(value, "filter").base_model)
+        elif name == "warm":
+            if value != "true":
+                raise _refused("warm = true is the only question about it")
+            terms.is_warm = True
         elif kind == "word" and name.startswith("labels."):
-            labels.append((_checked_key(key or name.removeprefix("labels.")), value))
+            terms.labels.append((_checked_key(key or name.removeprefix("labels.")), value))
         else:
             raise _refused(f"there is no field {shown(name)}")
     elif kind == "word" and not key and _PREFIX.fullmatch(name):
-        prefixes.append(name)
+        terms.prefixes.append(name)
     else:
         raise _refused(f"{shown(name)} is not a term")
 

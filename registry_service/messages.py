@@ -134,7 +134,9 @@ def profile_message(row: AdapterRow | VersionRow) -> pb.AdapterProfile:
 
 
 def adapter_message(row: AdapterRow, retention: timedelta) -> pb.Adapter:
-    """Reads `row.aliases`: listings load them eagerly. `retention`: how long deleted ones stay."""
+    """Reads `row.aliases` and `row.warm_aliases`: listings load them eagerly.
+
+    `retention`: how long deleted ones stay."""
     latest = [alias.version for alias in row.aliases if alias.id == LATEST]
     return pb.Adapter(
         name=str(AdapterName(row.tenant_id, row.id)),
@@ -150,6 +152,7 @@ def adapter_message(row: AdapterRow, retention: timedelta) -> pb.Adapter:
         delete_time=timestamp(row.delete_time),
         profile=profile_message(row),
         purge_time=timestamp(row.delete_time and row.delete_time + retention),
+        warm_aliases=[warm.alias_id for warm in row.warm_aliases],
     )
 
 

@@ -111,12 +111,13 @@ def list_adapters(
             f"@{adapter.latest_version}" if adapter.latest_version else "-",
             adapter.base_model.removeprefix("baseModels/"),
             _aliases(adapter),
+            ", ".join(adapter.warm_aliases),
             labels_text(adapter.labels),
             _deletion(adapter) or format_time(adapter.update_time),
         )
         for adapter in adapters
     )
-    columns = ("adapter", "latest", "base model", "aliases", "labels", "updated (UTC)")
+    columns = ("adapter", "latest", "base model", "aliases", "warm", "labels", "updated (UTC)")
     print_table(columns, rows, "no adapters: `lorikeet adapters push DIRECTORY NAME` makes one")
 
 
@@ -146,6 +147,7 @@ def show(
         ("labels", labels_text(shown.labels)),
         ("profile", ", ".join(profile)),
         ("aliases", _aliases(shown) or "none"),
+        ("kept warm", ", ".join(shown.warm_aliases)),
         ("allowed", f"its owner, {tenants_text(policy)}".removesuffix(", ")),
         ("etag", shown.etag),
         ("deleted", _deletion(shown)),
@@ -168,12 +170,19 @@ def update(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="JSON of the whole profile."),
     ] = None,
+    warm: Annotated[
+        list[str] | None,
+        typer.Option(help="An alias that inference services keep loaded; replaces the others."),
+    ] = None,
+    no_warm: Annotated[bool, typer.Option("--no-warm", help="None is kept loaded.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Changes an adapter's fields. A profile counts for versions made from now on.
 
-    For example: lorikeet adapters update math --label team=x --description "Word problems"
+    For example: lorikeet adapters update math --label team=x --warm stable --warm latest
     """
+    if warm and no_warm:
+        raise CommandError("--warm or --no-warm, not both")
     settings = Settings.of(context)
     name = settings.adapter(adapter)
     with settings.admin() as admin:
@@ -188,6 +197,7 @@ def update(
             description=description,
             labels=labels,
             profile=read_profile(profile),
+            warm_aliases=[] if no_warm else warm,
             etag=etag,
         )
     print_result(updated, as_json, f"updated {name}")

@@ -1,7 +1,7 @@
 """Base models and adapters."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
@@ -85,6 +85,7 @@ def create_adapter(
     description: str = "",
     labels: Mapping[str, str] | None = None,
     profile: pb.AdapterProfile | None = None,
+    warm_aliases: Iterable[str] = (),
     request_id: str = "",
 ) -> Operation[pb.Adapter]:
     """An adapter (`tenant/adapter`) without versions; AlreadyExistsError when it is there."""
@@ -95,6 +96,7 @@ def create_adapter(
         labels=labels,
         base_model=base_model_name(base_model),
         profile=profile,
+        warm_aliases=warm_aliases,
     )
     request = pb.CreateAdapterRequest(
         parent=tenant, adapter_id=adapter_id, adapter=message, request_id=request_id
@@ -121,7 +123,7 @@ def list_adapters(
     """A tenant's adapters that this client may see, in name order.
 
     `filter` is a prefix of the id, or terms joined by AND: `labels.team = "x"`,
-    `base_model = "baseModels/b"`.
+    `base_model = "baseModels/b"`, `warm = true`.
     """
     request = pb.ListAdaptersRequest(
         parent=tenant_name(tenant), filter=filter, show_deleted=show_deleted
@@ -136,14 +138,19 @@ def update_adapter(
     description: str | None = None,
     labels: Mapping[str, str] | None = None,
     profile: pb.AdapterProfile | None = None,
+    warm_aliases: Sequence[str] | None = None,
     etag: str = "",
 ) -> Operation[pb.Adapter]:
-    """Replaces each field that is given; AbortedError ETAG_MISMATCH when `etag` is stale."""
+    """Replaces each field that is given; AbortedError ETAG_MISMATCH when `etag` is stale.
+
+    `warm_aliases`: those whose versions every inference service of the base model keeps loaded.
+    """
     fields = {
         "display_name": display_name,
         "description": description,
         "labels": labels,
         "profile": profile,
+        "warm_aliases": warm_aliases,
     }
     given = {name: value for name, value in fields.items() if value is not None}
     message = pb.Adapter(name=adapter_name(adapter), etag=etag, **given)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """The fields of an adapter that its owner may write, and their limits."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from google.protobuf import json_format
@@ -8,6 +8,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from adapter_format.violation import shown
+from lorikeet.rpc.names import check_identifier
 from lorikeet.rpc.sampling_ranges import range_violations
 from lorikeet.rpc.tool_call_parsers import TOOL_CALL_PARSERS
 from protos import inference_pb2
@@ -23,17 +24,28 @@ _MAX_LABEL = 63
 _MAX_TEMPLATE = 64 * 1024
 _MAX_STOPS = 16
 _MAX_STOP = 256
+_MAX_WARM_ALIASES = 16
 
-WRITABLE = frozenset({"display_name", "description", "labels", "profile"})
+WRITABLE = frozenset({"display_name", "description", "labels", "profile", "warm_aliases"})
 
 _PROFILE_FIELDS = tuple(pb.AdapterProfile.DESCRIPTOR.fields_by_name)
 PATHS = FieldPaths(
-    "adapter", {"display_name": (), "description": (), "labels": (), "profile": _PROFILE_FIELDS}
+    "adapter",
+    {
+        "display_name": (),
+        "description": (),
+        "labels": (),
+        "profile": _PROFILE_FIELDS,
+        "warm_aliases": (),
+    },
 )
 
 
 def apply_fields(row: AdapterRow, message: pb.Adapter, paths: Collection[str]) -> None:
-    """Checks and writes the fields of `message` that `paths` name into the row."""
+    """Checks and writes the fields of `message` that `paths` name into the row.
+
+    All but `warm_aliases`, which are rows of their own.
+    """
     if "display_name" in paths:
         name = check_text(message.display_name, "adapter.display_name", _MAX_DISPLAY_NAME)
         row.display_name = name
@@ -68,6 +80,17 @@ def checked_labels(labels: Mapping[str, str], path: str) -> dict[str, str]:
         check_text(key, path, _MAX_LABEL, required=True)
         check_text(value, f"{path}[{shown(key)}]", _MAX_LABEL)
     return dict(labels)
+
+
+def checked_warm_aliases(aliases: Sequence[str], path: str) -> frozenset[str]:
+    """Ids of aliases, which need not exist yet; INVALID_ARGUMENT names the one that is refused."""
+    if len(aliases) > _MAX_WARM_ALIASES:
+        raise invalid(path, f"at most {_MAX_WARM_ALIASES} aliases are kept warm")
+    for index, alias in enumerate(aliases):
+        check_identifier(alias, f"{path}[{index}]")
+        if alias in aliases[:index]:
+            raise invalid(f"{path}[{index}]", f"{shown(alias)} is listed twice")
+    return frozenset(aliases)
 
 
 def checked_profile(profile: pb.AdapterProfile, path: str) -> dict[str, Any]:

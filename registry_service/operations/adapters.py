@@ -1,5 +1,6 @@
 """Adapters: create, read, list, update. How they end: adapter_lifecycle."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,13 +16,20 @@ from registry_service.adapter_filter import parse_filter
 from registry_service.calls import Call
 from registry_service.messages import adapter_etag, adapter_message
 from registry_service.models import AdapterRow
-from registry_service.operations.adapter_fields import PATHS, WRITABLE, apply_fields
+from registry_service.operations.adapter_fields import (
+    PATHS,
+    WRITABLE,
+    apply_fields,
+    checked_warm_aliases,
+)
 from registry_service.operations.base_models import existing_base_model
 from registry_service.operations.changed import check_etag, difference
 from registry_service.operations.quotas import check_quota
 from registry_service.repository import adapters
 from registry_service.repository.idempotency import once
 from registry_service.requests import allow_only
+
+_EVERY_PARENT = "tenants/-"
 
 
 def create_adapter(call: Call, request: pb.CreateAdapterRequest) -> pb.Adapter:
@@ -70,7 +78,16 @@ def _new_row(call: Call, name: AdapterName, message: pb.Adapter) -> AdapterRow:
     apply_fields(row, message, PATHS.all())
     call.session.add(row)
     call.session.flush()
+    _write_warm_aliases(call, row, message, PATHS.all())
     return row
+
+
+def _write_warm_aliases(
+    call: Call, row: AdapterRow, message: pb.Adapter, paths: Collection[str]
+) -> None:
+    if "warm_aliases" in paths:
+        aliases = checked_warm_aliases(message.warm_aliases, "adapter.warm_aliases")
+        adapters.replace_warm_aliases(call.session, row, aliases)
 
 
 def get_adapter(call: Call, request: pb.GetAdapterRequest) -> pb.Adapter:
@@ -79,28 +96,41 @@ def get_adapter(call: Call, request: pb.GetAdapterRequest) -> pb.Adapter:
 
 
 def list_adapters(call: Call, request: pb.ListAdaptersRequest) -> pb.ListAdaptersResponse:
-    """All of a tenant's adapters to its own people; to others those shared with them, if any."""
-    tenant = TenantName.parse(request.parent, "parent")
+    """All of a tenant's adapters to its own people; to others those shared with them, if any.
+
+    `tenants/-` stands for every tenant, to callers who see all adapters of each.
+    """
+    tenant, shared_with = _listed_by(call, request.parent)
     wanted = parse_filter(request.filter)
-    shared_with = None
-    if not call.caller.sees_all_of(tenant.tenant):
-        shared_with = sorted(call.caller.speaks_for())
     page = call.pages.message_page(
         request,
-        ["adapters", tenant, wanted, request.show_deleted, shared_with],
+        ["adapters", tenant or "-", wanted, request.show_deleted, shared_with],
         lambda after, limit: adapters.list_after(
             call.session,
-            tenant.tenant,
+            tenant,
             wanted=wanted,
             shared_with=shared_with,
             show_deleted=request.show_deleted and shared_with is None,
             after=after,
             limit=limit,
         ),
-        lambda row: row.id,
+        lambda row: f"{row.tenant_id}/{row.id}",
         lambda row: adapter_message(row, call.retention),
     )
     return pb.ListAdaptersResponse(adapters=page.rows, next_page_token=page.next_page_token)
+
+
+def _listed_by(call: Call, parent: str) -> tuple[str | None, list[str] | None]:
+    """The tenant whose adapters are listed, None for every one; and whose allow-list entries
+    decide which of them are, None for all."""
+    if parent == _EVERY_PARENT:
+        if not call.caller.sees_every_tenant:
+            raise permission_denied("adapters.list", parent)
+        return None, None
+    tenant = TenantName.parse(parent, "parent").tenant
+    if call.caller.sees_all_of(tenant):
+        return tenant, None
+    return tenant, sorted(call.caller.speaks_for())
 
 
 def update_adapter(call: Call, request: pb.UpdateAdapterRequest) -> pb.Adapter:
@@ -111,6 +141,7 @@ def update_adapter(call: Call, request: pb.UpdateAdapterRequest) -> pb.Adapter:
     check_adapter_etag(row, request.adapter.etag)
     before = described(row)
     apply_fields(row, request.adapter, paths)
+    _write_warm_aliases(call, row, request.adapter, paths)
     adapters.touch(call.session, row)
     call.record("adapters.update", name, **difference(before, described(row)))
     return adapter_message(row, call.retention)
@@ -123,6 +154,7 @@ def described(row: AdapterRow) -> dict[str, Any]:
         "description": row.description,
         "labels": dict(row.labels),
         "profile": dict(row.profile),
+        "warm_aliases": [warm.alias_id for warm in row.warm_aliases],
         "base_model": str(BaseModelName(row.base_model_id)),
         "delete_time": row.delete_time and row.delete_time.isoformat(),
     }

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.orm import Session, selectinload
 
 from lorikeet.rpc.names import AdapterName
 from registry_service.access import EVERY_TENANT
 from registry_service.adapter_filter import AdapterFilter
-from registry_service.models import AdapterRow, AllowedTenantRow
+from registry_service.models import AdapterRow, AllowedTenantRow, WarmAliasRow
 from registry_service.repository.audit import begins_with
 
 
@@ -32,7 +32,7 @@ def lock(session: Session, name: AdapterName) -> AdapterRow | None:
 
 def list_after(
     session: Session,
-    tenant: str,
+    tenant: str | None,
     *,
     wanted: AdapterFilter,
     shared_with: Collection[str] | None,
@@ -40,8 +40,17 @@ def list_after(
     after: str | None,
     limit: int,
 ) -> Sequence[AdapterRow]:
-    """Adapters of `tenant` in id order; with `shared_with`, only those that these may use."""
-    query = select(AdapterRow).where(AdapterRow.tenant_id == tenant)
+    """Adapters of `tenant`, or of all, in name order; `after` is "tenant/id".
+
+    With `shared_with`, only those that these may use.
+    """
+    query = select(AdapterRow)
+    if tenant is not None:
+        query = query.where(AdapterRow.tenant_id == tenant)
+    if wanted.warm:
+        # Few adapters are: their names are collected first, and each is then looked up.
+        names = select(WarmAliasRow.tenant_id, WarmAliasRow.adapter_id).distinct()
+        query = query.where(tuple_(AdapterRow.tenant_id, AdapterRow.id).in_(names))
     if wanted.prefix:
         query = query.where(begins_with(AdapterRow.id, wanted.prefix))
     if wanted.base_model:
@@ -58,8 +67,11 @@ def list_after(
     if not show_deleted:
         query = query.where(AdapterRow.delete_time.is_(None))
     if after is not None:
-        query = query.where(AdapterRow.id > after)
-    query = query.options(selectinload(AdapterRow.aliases)).order_by(AdapterRow.id)
+        last = after.split("/", 1)
+        query = query.where(tuple_(AdapterRow.tenant_id, AdapterRow.id) > tuple_(*last))
+    query = query.options(
+        selectinload(AdapterRow.aliases), selectinload(AdapterRow.warm_aliases)
+    ).order_by(AdapterRow.tenant_id, AdapterRow.id)
     return session.scalars(query.limit(limit)).all()
 
 
@@ -99,6 +111,21 @@ def replace_allowed_tenants(session: Session, row: AdapterRow, tenants: Collecti
     row.policy_update_time = datetime.now(UTC)
     session.flush()
     session.expire(row, ["allowed_tenants"])
+
+
+def replace_warm_aliases(session: Session, row: AdapterRow, aliases: Collection[str]) -> None:
+    """Replaces what is kept warm of an adapter that is new, or locked."""
+    session.execute(
+        delete(WarmAliasRow).where(
+            WarmAliasRow.tenant_id == row.tenant_id, WarmAliasRow.adapter_id == row.id
+        )
+    )
+    session.add_all(
+        WarmAliasRow(tenant_id=row.tenant_id, adapter_id=row.id, alias_id=alias)
+        for alias in sorted(aliases)
+    )
+    session.flush()
+    session.expire(row, ["warm_aliases"])
 
 
 def touch(session: Session, row: AdapterRow) -> None:

@@ -93,7 +93,16 @@ def test_an_adapter_lives_and_goes_by_command(registry: Registry, tmp_path: Path
     assert registry.json("adapters", "list", "--filter", 'labels.tier = "3"') == []
     assert "OR" in registry.refused("adapters", "list", "--filter", "a OR b")
 
-    etag = shown["adapter"]["etag"]
+    registry.ok("adapters", "update", "math", "--warm", "stable", "--warm", "latest")
+    (listed,) = registry.json("adapters", "list", "--filter", "warm = true")
+    assert listed["warm_aliases"] == ["latest", "stable"]
+    for words in (("list",), ("show", "math")):
+        assert "latest, stable" in registry.ok("adapters", *words)
+    assert "not both" in registry.refused("adapters", "update", "math", "--warm", "x", "--no-warm")
+    registry.ok("adapters", "update", "math", "--no-warm")
+    assert registry.json("adapters", "list", "--filter", "warm = true") == []
+
+    etag = registry.json("adapters", "show", "math")["adapter"]["etag"]
     registry.ok("adapters", "alias", "set", "math", "stable", "1", "--etag", etag)
     assert "ETAG_MISMATCH" in registry.refused(
         *("adapters", "alias", "set", "math", "stable", "2", "--etag", etag)

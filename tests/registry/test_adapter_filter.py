@@ -25,6 +25,8 @@ from tests.registry.test_requests import pages
         ('labels."my key" = "a \\"b\\""', AdapterFilter(labels=(("my key", 'a "b"'),))),
         ('labels.a.b = ""', AdapterFilter(labels=(("a.b", ""),))),
         ('base_model = "baseModels/b"', AdapterFilter(base_model="b")),
+        ("warm = true", AdapterFilter(warm=True)),
+        ("warm=true AND base_model = baseModels/b", AdapterFilter(base_model="b", warm=True)),
         (
             'bot AND labels.a = "AND" AND base_model = baseModels/b AND labels.c = "2"',
             AdapterFilter("bot", "b", (("a", "AND"), ("c", "2"))),
@@ -55,6 +57,8 @@ def test_filters_mean(text: str, expected: AdapterFilter) -> None:
         ("a AND b", "one prefix"),
         ('"text"', "is not a term"),
         ('base_model = "b"', "filter"),
+        ("warm = false", "warm = true is the only"),
+        ("warm = 1", "warm = true is the only"),
         ("x" * 3000, "at most"),
     ],
 )
