@@ -18,6 +18,7 @@ from lorikeet.cli import (
     serve,
     tenants,
 )
+from lorikeet.cli.comparison.command import compare
 from lorikeet.cli.failures import ReportingGroup
 from lorikeet.cli.settings import Settings, TlsOptions
 
@@ -38,6 +39,7 @@ app.command()(audit.audit)
 app.command()(serve.serve)
 app.command()(generation.generate)
 app.command()(generation.chat)
+app.command()(compare)
 app.command()(runtime.prefetch)
 app.command()(runtime.loaded)
 app.command()(requests.requests)

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import grpc
 import typer
 
 from lorikeet.admin import AdminClient
 from lorikeet.cli.failures import CommandError
-from lorikeet.client import Client
+from lorikeet.client import AsyncClient, Client
 from lorikeet.rpc.tls import channel_credentials
 from lorikeet.state import ServeState
 
@@ -87,6 +87,14 @@ class Settings:
         If asked to, or with a tenant whose key the running stack does not keep, the administrator
         acts for the tenant.
         """
+        return Client(**self._inference_connection(as_administrator=as_administrator))
+
+    def async_client(self) -> AsyncClient:
+        """The same on asyncio, as the tenant."""
+        return AsyncClient(**self._inference_connection(as_administrator=False))
+
+    def _inference_connection(self, *, as_administrator: bool) -> dict[str, Any]:
+        """What both clients are made with."""
         key, tenant = self.api_key, self.tenant
         if not key and self.state and self.state.inference == self.inference:
             key = "" if as_administrator else self.state.tenant_keys.get(tenant, "")
@@ -94,13 +102,13 @@ class Settings:
         address = _required(
             self.inference, "inference address", "--inference", "LORIKEET_INFERENCE"
         )
-        return Client(
-            address,
-            self._required_key(key),
-            tenant=tenant,
-            credentials=self.tls.credentials(),
-            insecure=self.insecure,
-        )
+        return {
+            "target": address,
+            "api_key": self._required_key(key),
+            "tenant": tenant,
+            "credentials": self.tls.credentials(),
+            "insecure": self.insecure,
+        }
 
     def _required_key(self, key: str) -> str:
         """Empty only where a client certificate says who calls."""

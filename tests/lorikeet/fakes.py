@@ -19,7 +19,10 @@ VERSION = "tenants/acme/adapters/math/versions/3"
 
 
 class FakeInference(inference_pb2_grpc.InferenceServicer):
-    """Streams `words`; `error` comes in place of the completion; `endless` never completes."""
+    """Streams `words`; `error` comes in place of the completion; `endless` never completes.
+
+    An adapter in `refusals` gets nothing else.
+    """
 
     def __init__(self) -> None:
         self.words = ["Hello", " wor", "ld"]
@@ -31,6 +34,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.cancelled = threading.Event()
         self.tool_calls: list[inf.ToolCall] = []
         self.tool_call_error = ""
+        self.refusals: dict[str, LorikeetError] = {}
         self.info_failures = 0
         self.info_calls = 0
 
@@ -62,6 +66,8 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.requests.append(request)
         self.metadata = dict(context.invocation_metadata())
         context.add_callback(self.cancelled.set)
+        if request.adapter in self.refusals:
+            _abort(context, self.refusals[request.adapter])
         start = inf.GenerateStart(
             request_id="r1", adapter_version=VERSION, digest=DIGEST, alias="latest"
         )
