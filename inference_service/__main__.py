@@ -47,7 +47,7 @@ async def _serve(settings: Settings, make_engine: MakeEngine) -> None:
             logger.exception("could not stop cleanly")
         raise
     write_ready_file(settings.ready_file, address)
-    await run_until_signal(service.stop)
+    await run_until_signal(service.stop, stop_with_stdin=settings.stop_with_stdin)
 
 
 def main(make_engine: MakeEngine = ChildEngineClient) -> None:

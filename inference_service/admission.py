@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 from inference_service.serving_limits import ServingLimits
@@ -128,12 +128,17 @@ class Admission:
         if not self._waiting[tenant]:
             del self._waiting[tenant]
 
-    async def close(self, grace: float) -> None:
-        """Admits nothing more; returns when all requests have ended or `grace` seconds are over."""
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def close(self) -> None:
+        """Admits nothing more, for good: UNAVAILABLE SHUTTING_DOWN."""
         self._is_closed = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._idle.wait()
+
+    async def wait_until_idle(self) -> None:
+        """Returns when every request that was admitted has ended."""
+        await self._idle.wait()
 
     def _check(self, tenant: str) -> None:
         if self._is_closed:

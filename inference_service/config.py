@@ -118,7 +118,13 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="for which what the registry said holds while it is away")
     ] = 60.0
     registry_wait_seconds: Annotated[float, Field(gt=0, description="at start")] = 30.0
+    shutdown_delay_seconds: Annotated[
+        float, Field(ge=0, description="NOT_SERVING, but admitting: until routers have noticed")
+    ] = 0.0
     shutdown_grace_seconds: Annotated[float, Field(ge=0, description="for running streams")] = 10.0
+    stop_with_stdin: Annotated[
+        bool, Field(description="end when standard input does: whoever started this has gone")
+    ] = False
 
     def registry_tls_files(self) -> ClientTlsFiles | None:
         """How to reach the registry; None for plaintext."""

@@ -127,7 +127,7 @@ class Gate:
         """For what is at the cost of every tenant."""
         if admitted.caller.is_administrator:
             return
-        error = permission_denied(permission, admitted.version_name)
+        error = permission_denied(permission, admitted.version_name or "this server")
         _log_denial(error, principal=admitted.caller.principal, tenant=admitted.tenant)
         raise error
 

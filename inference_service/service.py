@@ -4,7 +4,7 @@ import asyncio
 import importlib.metadata
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.registry_client import RegistryClient
@@ -24,6 +24,7 @@ from inference_service.running_requests import RunningRequests
 from inference_service.sampling_ranges import ModelLimits
 from inference_service.servicer import InferenceServicer, ServerIdentity
 from inference_service.servicer_runtime import AdapterRuntimeServicer
+from inference_service.serving_health import ServingHealth
 from inference_service.telemetry import Telemetry
 from inference_service.tenant_limits import TenantLimits
 from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError
@@ -81,8 +82,8 @@ class InferenceService:
             max_waiting_per_tenant=per_tenant,
             max_prefetches_per_tenant=settings.max_prefetches_per_tenant,
         )
-        self._health = _EngineHealth()
-        self._engine = make_engine(settings.engine_config(), self._health.changed)
+        self._health = ServingHealth()
+        self._engine = make_engine(settings.engine_config(), self._engine_changed)
         self._chat: ChatRenderer | None = None
         self._publishing: asyncio.Task[None] | None = None
 
@@ -103,7 +104,7 @@ class InferenceService:
             address = await self._server.start(_SERVICE_NAMES)
         except RuntimeError as error:  # gRPC's word for a port that is taken
             raise StartError(f"cannot listen on {self._settings.listen}: {error}") from error
-        await self._server.set_serving(True)
+        await self._server.set_serving(self._health.is_serving)
         self._publishing = asyncio.create_task(self._health.publish(self._server))
         logger.info("serving %s on %s", self._settings.base_model, address)
         return address
@@ -126,12 +127,23 @@ class InferenceService:
         """Where metrics are served, once the service has started."""
         return self._telemetry.metrics_address
 
+    def _engine_changed(self, is_up: bool) -> None:
+        self._health.set("the engine is down", against=not is_up)
+
     async def _stop_serving(self, publishing: asyncio.Task[None]) -> None:
+        """NOT_SERVING at once; requests are refused when whoever sends them had time to see it."""
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
-        await self._server.set_serving(False)
-        await self._admission.close(self._settings.shutdown_grace_seconds)
-        await self._server.stop(_ABORT_SECONDS)
+        try:
+            await self._server.set_serving(False)
+            if not self._admission.is_closed:  # after a drain nobody sends any
+                await asyncio.sleep(self._settings.shutdown_delay_seconds)
+            self._admission.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.shutdown_grace_seconds):
+                    await self._admission.wait_until_idle()
+        finally:  # also when the operator would not wait
+            await self._server.stop(_ABORT_SECONDS)
 
     def _add_servicers(self, model_files: ModelFiles, registered: registry_pb2.BaseModel) -> None:
         settings, engine_info = self._settings, self._engine.info
@@ -180,6 +192,7 @@ class InferenceService:
                 loads,
                 self._admission,
                 tenant_limits,
+                self._health,
             ),
             self._server.server,
         )
@@ -218,29 +231,6 @@ class InferenceService:
                 f"not '{self._settings.revision}'"
             )
         return registered
-
-
-class _EngineHealth:
-    """Carries the engine's health to the server's, from whatever thread it is reported."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._is_healthy = True
-        self._news = asyncio.Event()
-
-    def changed(self, is_healthy: bool) -> None:
-        self._loop.call_soon_threadsafe(self._note, is_healthy)
-
-    async def publish(self, server: GrpcServer) -> None:
-        """Runs until cancelled."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            await server.set_serving(self._is_healthy)
-
-    def _note(self, is_healthy: bool) -> None:
-        self._is_healthy = is_healthy
-        self._news.set()
 
 
 def _check_registry_address(settings: Settings) -> None:

@@ -130,6 +130,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             num_running=stats.num_running,
             # The engine's queue, and those still on their way to it.
             num_waiting=max(stats.num_waiting, self._admission.num_waiting),
+            draining=self._admission.is_closed,
             base_weight_bytes=info.base_weight_bytes,
             device_memory=_device_memory(stats.device_memory),
         )

@@ -21,6 +21,7 @@ from inference_service.prefetch import Prefetcher, PrefetchItem
 from inference_service.request_info import request_info
 from inference_service.running_requests import RunningRequests
 from inference_service.runtime_messages import loaded_adapter
+from inference_service.serving_health import ServingHealth
 from inference_service.tenant_limits import TenantLimits
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
@@ -38,7 +39,7 @@ _SETTLE_PAUSE_SECONDS: Final = 0.02
 
 
 class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
-    """PrefetchAdapters, Pin, Unpin and UnloadAdapter, ListLoadedAdapters, ListRequests."""
+    """PrefetchAdapters, Pin, Unpin and UnloadAdapter, ListLoadedAdapters, ListRequests, Drain."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         loads: AdapterLoads,
         admission: Admission,
         tenant_limits: TenantLimits,
+        health: ServingHealth,
     ) -> None:
         self._gate = gate
         self._known_adapters = known_adapters
@@ -59,6 +61,7 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         self._loads = loads
         self._admission = admission
         self._tenant_limits = tenant_limits
+        self._health = health
         self._loaded = LoadedAdapters(gate, known_adapters, store, engine, loads)
         self._prefetcher = Prefetcher(loads)
 
@@ -133,6 +136,16 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         return inference_pb2.ListRequestsResponse(
             requests=[request_info(record) for record in records]
         )
+
+    async def Drain(  # noqa: N802
+        self, request: inference_pb2.DrainRequest, context: Context
+    ) -> inference_pb2.DrainResponse:
+        admitted = await self._gate.admit(context, tenant="", adapter="")
+        self._gate.check_administrator(admitted, "server.drain")
+        self._health.set("draining", against=True)
+        self._admission.close()
+        await self._admission.wait_until_idle()
+        return inference_pb2.DrainResponse()
 
     def _prefetch_item(self, name: str, tenant: str, context: Context) -> PrefetchItem:
         async def resolve() -> ResolvedAdapter:

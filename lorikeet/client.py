@@ -92,6 +92,7 @@ class Client(SyncTransport):
     unload = sync_method(runtime.unload)
     pin = sync_method(runtime.pin)
     unpin = sync_method(runtime.unpin)
+    drain = sync_method(runtime.drain)
 
     def _stream(self, call: StreamCall[pb.GenerateResponse]) -> GenerationStream:
         return GenerationStream(self._connection.stream(self._channel, call))
@@ -168,6 +169,7 @@ class AsyncClient(AsyncTransport):
     unload = async_method(runtime.unload)
     pin = async_method(runtime.pin)
     unpin = async_method(runtime.unpin)
+    drain = async_method(runtime.drain)
 
     def _stream(self, call: StreamCall[pb.GenerateResponse]) -> AsyncGenerationStream:
         return AsyncGenerationStream(self._connection.stream(self._channel, call))

@@ -28,6 +28,8 @@ class ServiceProcess:
     Its own session keeps a terminal's Ctrl-C from reaching it, so that the launcher decides the
     order in which services stop. The child is not reaped before `stop`: until then its process
     group id cannot be given to anyone else, so signalling the group reaches only our processes.
+    Its standard input is a pipe that nobody writes to: when this process ends, however it ends, so
+    does the pipe, and with it the service.
     """
 
     def __init__(self, module: str, arguments: Sequence[str], run_dir: Path) -> None:
@@ -39,8 +41,8 @@ class ServiceProcess:
         command = [sys.executable, "-m", module, *arguments]
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--ready-file", str(self._ready_path)],
-                stdin=subprocess.DEVNULL,
+                [*command, "--ready-file", str(self._ready_path), "--stop-with-stdin"],
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -85,6 +87,8 @@ class ServiceProcess:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def failure(self, what: str) -> ServiceFailedError:
         """The error that says `what` went wrong and what the service logged last."""

@@ -58,7 +58,7 @@ async def _serve(settings: Settings) -> None:
     address = await service.start()
     write_ready_file(settings.ready_file, address)
     logger.info("serving on %s", address)
-    await run_until_signal(service.stop)
+    await run_until_signal(service.stop, stop_with_stdin=settings.stop_with_stdin)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ class Settings(BaseSettings):
         3.0, gt=0, description="longest to wait for a connection to PostgreSQL"
     )
     ready_file: Path | None = Field(None, description="written once the service answers")
+    stop_with_stdin: bool = Field(
+        False, description="end when standard input does: whoever started this has gone"
+    )
     insecure: bool = Field(False, description="allow plaintext on an address others can reach")
     tls_cert: Path | None = Field(
         None, description="PEM certificate chain; a new one is used without a restart"

@@ -9,6 +9,7 @@ from lorikeet.cli import (
     adapters,
     audit,
     doctor,
+    drain,
     generation,
     keys,
     principals,
@@ -47,6 +48,7 @@ app.command()(runtime.unload)
 app.command()(runtime.pin)
 app.command()(runtime.unpin)
 app.command()(runtime.info)
+app.command()(drain.drain)
 app.command()(doctor.doctor)
 
 

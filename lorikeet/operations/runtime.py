@@ -86,6 +86,12 @@ def requests(*, tenant: str = "") -> Operation[list[pb.RequestInfo]]:
     return list(response.requests)
 
 
+def drain() -> Operation[pb.DrainResponse]:
+    """Has the server admit nothing more, for good; returns when what runs has ended. For
+    administrators. Whoever stops waiting changes nothing."""
+    return unary(f"{_RUNTIME}/Drain", pb.DrainRequest(), pb.DrainResponse, None)
+
+
 def prefetch_call(
     adapters: Iterable[str], tier: PrefetchTier, tenant: str
 ) -> StreamCall[pb.PrefetchProgress]:

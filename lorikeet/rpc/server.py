@@ -1,10 +1,12 @@
 """Lifecycle of a gRPC server: safe binding, health, reflection, a ready file, a graceful stop."""
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -103,14 +105,34 @@ class GrpcServer:
         await self.server.stop(grace)
 
 
-async def run_until_signal(stop: Callable[[], Awaitable[None]]) -> None:
-    """Waits for SIGTERM or SIGINT, then runs `stop`."""
-    stopping = asyncio.Event()
+async def run_until_signal(
+    stop: Callable[[], Awaitable[None]], *, stop_with_stdin: bool = False
+) -> None:
+    """Waits for SIGTERM or SIGINT, then runs `stop`; with `stop_with_stdin` also for its end.
+
+    Any signal after the first cancels what `stop` waits for: it then closes things at once.
+    """
     loop = asyncio.get_running_loop()
+    called = asyncio.Event()
+    _on_signals(loop, called.set)
+    if stop_with_stdin:
+        loop.add_reader(sys.stdin, _read_stdin, loop, called)
+    await called.wait()
+    stopping = asyncio.ensure_future(stop())
+    _on_signals(loop, stopping.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await stopping
+
+
+def _on_signals(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    await stopping.wait()
-    await stop()
+        loop.add_signal_handler(number, call)
+
+
+def _read_stdin(loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+    if not os.read(sys.stdin.fileno(), 4096):
+        loop.remove_reader(sys.stdin)
+        ended.set()
 
 
 def write_ready_file(path: Path | None, address: str) -> None:

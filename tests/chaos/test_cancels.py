@@ -19,8 +19,8 @@ from tests.chaos.held import HeldWatch, held, size
 from tests.chaos.lab import TENANTS, Lab, Question, ask
 from tests.chaos.sizes import NUM_CANCELS, SECONDS_TO_FREE, TEST_SECONDS
 
-NUM_CALLERS = 48  # three times what the engine runs at once, so that many wait
-MAX_PATIENCE_SECONDS = 0.5
+NUM_CALLERS = 96  # six times what the engine runs at once, so that many wait
+MAX_PATIENCE_SECONDS = 2.0
 MAX_PATIENCE_CHUNKS = 30
 
 

@@ -49,15 +49,10 @@ async def test_closing_waits_for_running_requests_and_refuses_new_ones() -> None
     admission = Admission(max_waiting=2, max_waiting_per_tenant=2)
     with admission.ticket("a") as ticket:
         ticket.started_running()
-        closing = asyncio.create_task(admission.close(grace=5))
+        admission.close()
+        closing = asyncio.create_task(admission.wait_until_idle())
         await asyncio.sleep(0.01)
         assert not closing.done()
         with pytest.raises(UnavailableError), admission.ticket("a"):
             pass
     await asyncio.wait_for(closing, 1)
-
-
-async def test_closing_gives_up_after_the_grace() -> None:
-    admission = Admission(max_waiting=2, max_waiting_per_tenant=2)
-    with admission.ticket("a"):
-        await asyncio.wait_for(admission.close(grace=0.05), 1)

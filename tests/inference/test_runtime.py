@@ -11,7 +11,6 @@ from lorikeet.rpc.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
     ResourceExhaustedError,
-    UnimplementedError,
 )
 from protos import inference_pb2 as pb
 from tests.inference.scripted_engine import INFO, steps_of, tokens
@@ -188,10 +187,3 @@ async def test_tokens_and_text_are_each_others_inverse(world: World) -> None:
         await user("Detokenize", pb.DetokenizeRequest(token_ids=[INFO.vocab_size]))
     with pytest.raises(PermissionDeniedError):
         await user("Tokenize", pb.TokenizeRequest(text="x", adapter="absent"))
-
-
-async def test_what_is_not_built_says_so(world: World) -> None:
-    user = await world.user("unbuilt")
-    for method, request in (("Drain", pb.DrainRequest()),):
-        with pytest.raises(UnimplementedError):
-            await user(method, request)

@@ -151,6 +151,9 @@ class FakeRuntime(inference_pb2_grpc.AdapterRuntimeServicer):
     def PinAdapter(self, request: Any, context: Any) -> Any:  # noqa: N802
         return _residency(request, pinned=True)
 
+    def Drain(self, request: Any, context: Any) -> Any:  # noqa: N802
+        return inf.DrainResponse()
+
     def UnpinAdapter(self, request: Any, context: Any) -> Any:  # noqa: N802
         return _residency(request, pinned=False)
 

@@ -268,3 +268,9 @@ def test_every_command_has_help() -> None:
 )
 def test_bytes_are_readable(count: int, text: str) -> None:
     assert format_bytes(count) == text
+
+
+def test_drain_says_when_nothing_runs_any_more(serving: FakeServer) -> None:
+    result = run("drain")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("drained: no request runs")
