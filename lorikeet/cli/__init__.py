@@ -18,6 +18,7 @@ from lorikeet.cli import (
     runtime,
     serve,
     tenants,
+    top,
 )
 from lorikeet.cli.comparison.command import compare
 from lorikeet.cli.failures import ReportingGroup
@@ -44,6 +45,7 @@ app.command()(compare)
 app.command()(runtime.prefetch)
 app.command()(runtime.loaded)
 app.command()(requests.requests)
+app.command()(top.top)
 app.command()(runtime.unload)
 app.command()(runtime.pin)
 app.command()(runtime.unpin)

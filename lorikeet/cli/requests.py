@@ -13,7 +13,7 @@ from protos import inference_pb2 as pb
 
 def requests(context: typer.Context, as_json: JsonOption = False) -> None:
     """Lists the requests that wait or run now: the tenant's, or all for administrators."""
-    with Settings.of(context).client() as client:
+    with Settings.of(context).overseer() as client:
         found = client.requests()
     if as_json:
         print_json(found)

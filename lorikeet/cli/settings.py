@@ -1,6 +1,6 @@
 """Where commands connect and as whom: flags and environment first, then the serve state file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -41,6 +41,7 @@ class Settings:
     insecure: bool
     tls: TlsOptions
     state: ServeState | None
+    is_default_tenant: bool = False  # it was not asked for
 
     @classmethod
     def resolve(
@@ -53,13 +54,14 @@ class Settings:
         tls: TlsOptions,
     ) -> Self:
         """Fills in what was not given from the state file of a running `lorikeet serve`."""
-        state = ServeState.read()
+        state, is_default_tenant = ServeState.read(), False
         if state is not None:
             registry = registry or state.registry
             inference = inference or state.inference
-            tenant = tenant or ("" if api_key else state.default_tenant)
+            is_default_tenant = not (tenant or api_key)
+            tenant = state.default_tenant if is_default_tenant else tenant
         tenant = tenant.removeprefix("tenants/")
-        return cls(registry, inference, api_key, tenant, insecure, tls, state)
+        return cls(registry, inference, api_key, tenant, insecure, tls, state, is_default_tenant)
 
     @classmethod
     def of(cls, context: typer.Context) -> Self:
@@ -109,6 +111,15 @@ class Settings:
             "credentials": self.tls.credentials(),
             "insecure": self.insecure,
         }
+
+    def overseer(self) -> Client:
+        """An inference client that sees every tenant's requests where the key may.
+
+        With a tenant that was asked for, only that one's.
+        """
+        if not self.is_default_tenant:
+            return self.client()
+        return replace(self, tenant="").client(as_administrator=True)
 
     def _required_key(self, key: str) -> str:
         """Empty only where a client certificate says who calls."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lorikeet.state import ServeState
 from tests.lorikeet.fakes import FakeServer
 
 
@@ -25,3 +26,19 @@ def peft_directory(tmp_path: Path) -> Path:
     (directory / "optimizer.pt").write_bytes(b"not part of an adapter")
     (directory / "tokenizer.json").write_text("{}")
     return directory
+
+
+@pytest.fixture
+def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty, with nothing of a running stack in the environment."""
+    for name in ("REGISTRY", "INFERENCE", "API_KEY", "TENANT"):
+        monkeypatch.delenv(f"LORIKEET_{name}", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def serving(server: FakeServer, working_directory: Path) -> FakeServer:
+    """A fake stack with the state file that `lorikeet serve` leaves."""
+    ServeState(server.address, server.address, "admin-key", "acme", {"acme": "acme-key"}).write()
+    return server

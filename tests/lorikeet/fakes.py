@@ -112,6 +112,11 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
 
 
 class FakeRuntime(inference_pb2_grpc.AdapterRuntimeServicer):
+    """`asked`: with which credential, and for which tenant, requests were last listed."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
     def PrefetchAdapters(self, request: Any, context: Any) -> Iterator[Any]:  # noqa: N802
         for name in request.adapters:
             for done in (0, 500, 1000):
@@ -130,6 +135,7 @@ class FakeRuntime(inference_pb2_grpc.AdapterRuntimeServicer):
         return inf.ListLoadedAdaptersResponse(adapters=[adapter])
 
     def ListRequests(self, request: Any, context: Any) -> Any:  # noqa: N802
+        self.asked = [dict(context.invocation_metadata())["authorization"], request.tenant]
         running = inf.RequestInfo(
             request_id="r-1",
             tenant="acme",

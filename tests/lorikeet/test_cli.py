@@ -23,19 +23,7 @@ EVERY_SETTING = """
 """
 
 
-@pytest.fixture(autouse=True)
-def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("REGISTRY", "INFERENCE", "API_KEY", "TENANT"):
-        monkeypatch.delenv(f"LORIKEET_{name}", raising=False)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def serving(server: FakeServer, working_directory: Path) -> FakeServer:
-    """A fake stack with the state file that `lorikeet serve` leaves."""
-    ServeState(server.address, server.address, "admin-key", "acme", {"acme": "acme-key"}).write()
-    return server
+pytestmark = pytest.mark.usefixtures("working_directory")
 
 
 def run(*arguments: str, input: str | None = None) -> Result:

@@ -9,9 +9,7 @@ import pytest
 from lorikeet import errors
 from lorikeet.rpc.errors import permission_denied
 from tests.lorikeet.fakes import VERSION, FakeServer
-from tests.lorikeet.test_cli import run, serving, working_directory
-
-__all__ = ["serving", "working_directory"]
+from tests.lorikeet.test_cli import run
 
 
 def test_base_and_adapters_stand_side_by_side(serving: FakeServer) -> None:
