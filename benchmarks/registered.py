@@ -9,6 +9,7 @@ Adapters are of the attention's four projections, as in S-LoRA's figures, or of 
 modules with --all-modules.
 """
 
+import itertools
 import json
 import random
 import statistics
@@ -28,6 +29,7 @@ from benchmarks.synthetic import write_adapter, write_tinyllama
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.models.families import read_spec
+from lorikeet.load.popularity import zipf
 
 _NUM_FILES = 20  # distinct directories; the engine knows adapters by digest and loads each one
 _RANK = 8
@@ -119,9 +121,8 @@ def _time(
 def _zipf(num_adapters: int, num_requests: int, seed: int) -> list[str]:
     if num_adapters == 0:
         return [""] * num_requests
-    weights = [1 / (1 + index) for index in range(num_adapters)]
-    chosen = random.Random(seed).choices(range(num_adapters), weights, k=num_requests)
-    return [str(index) for index in chosen]
+    indices = zipf(random.Random(seed), num_adapters)
+    return [str(index) for index in itertools.islice(indices, num_requests)]
 
 
 def _row(scenario: Scenario, results: dict[str, list[Throughput]], quotient: float) -> Row:

@@ -8,6 +8,7 @@ import typer
 from lorikeet.cli import (
     adapters,
     audit,
+    bench,
     doctor,
     drain,
     generation,
@@ -51,6 +52,7 @@ app.command()(runtime.pin)
 app.command()(runtime.unpin)
 app.command()(runtime.info)
 app.command()(drain.drain)
+app.command()(bench.bench)
 app.command()(doctor.doctor)
 
 

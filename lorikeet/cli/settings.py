@@ -91,9 +91,9 @@ class Settings:
         """
         return Client(**self._inference_connection(as_administrator=as_administrator))
 
-    def async_client(self) -> AsyncClient:
-        """The same on asyncio, as the tenant."""
-        return AsyncClient(**self._inference_connection(as_administrator=False))
+    def async_client(self, *, as_administrator: bool = False) -> AsyncClient:
+        """The same on asyncio."""
+        return AsyncClient(**self._inference_connection(as_administrator=as_administrator))
 
     def _inference_connection(self, *, as_administrator: bool) -> dict[str, Any]:
         """What both clients are made with."""

@@ -48,7 +48,9 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self.info_calls += 1
         if self.info_calls <= self.info_failures:
             _abort(context, UnavailableError("starting"))
-        return inf.ServerInfo(base_model="baseModels/demo", base_weight_bytes=5_000_000_000)
+        return inf.ServerInfo(
+            base_model="baseModels/demo", base_weight_bytes=5_000_000_000, max_model_len=1000
+        )
 
     def Tokenize(self, request: Any, context: Any) -> inf.TokenizeResponse:  # noqa: N802
         self.requests.append(request)

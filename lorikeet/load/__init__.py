@@ -1,0 +1,1 @@
+"""Load on an inference service: workloads that are drawn, asked and measured."""
