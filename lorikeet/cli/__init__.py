@@ -28,7 +28,6 @@ from lorikeet.cli.settings import Settings, TlsOptions
 app = typer.Typer(
     cls=ReportingGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Serve many LoRA fine-tunes of one base model to many tenants.",
 )

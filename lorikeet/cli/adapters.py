@@ -8,6 +8,7 @@ import typer
 
 from lorikeet.admin import AdminClient
 from lorikeet.cli import aliases, artifacts, policies, removal, versions
+from lorikeet.cli.adapter_names import AdapterArgument
 from lorikeet.cli.failures import CommandError
 from lorikeet.cli.output import (
     JsonOption,
@@ -21,7 +22,7 @@ from lorikeet.cli.output import (
     stdout,
 )
 from lorikeet.cli.policies import tenants_text
-from lorikeet.cli.settings import AdapterArgument, Settings
+from lorikeet.cli.settings import Settings
 from lorikeet.cli.versions import labels_text, print_versions, read_profile
 from lorikeet.rpc.errors import AlreadyExistsError
 from protos import registry_pb2 as pb

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from lorikeet.cli.adapter_names import AdapterArgument
 from lorikeet.cli.output import EtagOption, JsonOption, print_result, stdout
-from lorikeet.cli.settings import AdapterArgument, Settings
+from lorikeet.cli.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Aliases: names that point at versions.")
 

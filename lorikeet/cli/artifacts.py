@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from lorikeet.cli.adapter_names import AdapterArgument
 from lorikeet.cli.output import JsonOption, byte_progress, format_bytes, print_json, stdout
-from lorikeet.cli.settings import AdapterArgument, Settings
+from lorikeet.cli.settings import Settings
 from lorikeet.cli.versions import VersionArgument, read_profile
 from protos import registry_pb2 as pb
 

@@ -38,7 +38,7 @@ class CommandError(Exception):
     """A mistake in how a command was called; the message says what to do."""
 
 
-_EXPECTED = (LorikeetError, ServiceFailedError, InsecureTargetError, TlsFilesError, CommandError)
+EXPECTED = (LorikeetError, ServiceFailedError, InsecureTargetError, TlsFilesError, CommandError)
 
 
 class ReportingGroup(TyperGroup):
@@ -47,7 +47,7 @@ class ReportingGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except _EXPECTED as error:
+        except EXPECTED as error:
             report(error)
             raise typer.Exit(1) from error
 

@@ -5,6 +5,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from lorikeet.cli.adapter_names import AdapterOption
 from lorikeet.cli.logprobs import print_logprobs
 from lorikeet.cli.output import JsonOption, print_json, stdout
 from lorikeet.cli.sampling import with_sampling
@@ -20,11 +21,6 @@ from lorikeet.client import Client
 from lorikeet.completion import Choice, Completion
 from lorikeet.generation import Asked, AskedInChat, Sampling
 from lorikeet.streams import GenerationStream
-
-AdapterOption = Annotated[
-    str, typer.Option("--adapter", "-a", help="`math`, `math@3`, `acme/math`; none: the base.")
-]
-
 
 PriorityOption = Annotated[
     int, typer.Option(help="-1000 to 1000: of your waiting requests the lowest goes first.")

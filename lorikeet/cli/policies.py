@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
+from lorikeet.cli.adapter_names import AdapterArgument
 from lorikeet.cli.output import EtagOption, JsonOption, print_result, short
-from lorikeet.cli.settings import AdapterArgument, Settings
+from lorikeet.cli.settings import Settings
 from lorikeet.operations.naming import adapter_name, tenant_name
 from protos import registry_pb2 as pb
 

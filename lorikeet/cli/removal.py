@@ -2,6 +2,7 @@
 
 import typer
 
+from lorikeet.cli.adapter_names import AdapterArgument
 from lorikeet.cli.output import (
     EtagOption,
     JsonOption,
@@ -11,7 +12,7 @@ from lorikeet.cli.output import (
     print_result,
     stdout,
 )
-from lorikeet.cli.settings import AdapterArgument, Settings
+from lorikeet.cli.settings import Settings
 
 
 def delete(

@@ -7,6 +7,7 @@ import typer
 from rich.progress import TaskID
 from rich.table import Table
 
+from lorikeet.cli.adapter_names import complete_adapter
 from lorikeet.cli.output import (
     JsonOption,
     byte_progress,
@@ -22,7 +23,12 @@ from protos import inference_pb2 as pb
 
 def prefetch(
     context: typer.Context,
-    adapters: Annotated[list[str], typer.Argument(help="Adapters to load before they are used.")],
+    adapters: Annotated[
+        list[str],
+        typer.Argument(
+            help="Adapters to load before they are used.", autocompletion=complete_adapter
+        ),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Loads adapters, so that their first request does not wait."""
@@ -59,7 +65,9 @@ def _show(adapters: Sequence[pb.LoadedAdapter], as_json: bool) -> None:
 
 def unload(
     context: typer.Context,
-    adapter: Annotated[str, typer.Argument(help="The adapter to free.")],
+    adapter: Annotated[
+        str, typer.Argument(help="The adapter to free.", autocompletion=complete_adapter)
+    ],
     drain: Annotated[bool, typer.Option(help="Wait for the requests that use it.")] = False,
     delete_from_disk: Annotated[bool, typer.Option(help="Forget its file copy too.")] = False,
     as_json: JsonOption = False,
@@ -79,7 +87,9 @@ def unload(
 
 def pin(
     context: typer.Context,
-    adapter: Annotated[str, typer.Argument(help="The adapter to keep in memory.")],
+    adapter: Annotated[
+        str, typer.Argument(help="The adapter to keep in memory.", autocompletion=complete_adapter)
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Keeps an adapter in memory until it is unpinned. For administrators."""
@@ -89,7 +99,12 @@ def pin(
 
 def unpin(
     context: typer.Context,
-    adapter: Annotated[str, typer.Argument(help="The adapter that may be evicted again.")],
+    adapter: Annotated[
+        str,
+        typer.Argument(
+            help="The adapter that may be evicted again.", autocompletion=complete_adapter
+        ),
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Lets a pinned adapter leave memory again. For administrators."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import grpc
 import typer
@@ -12,8 +12,6 @@ from lorikeet.cli.failures import CommandError
 from lorikeet.client import AsyncClient, Client
 from lorikeet.rpc.tls import channel_credentials
 from lorikeet.state import ServeState
-
-AdapterArgument = Annotated[str, typer.Argument(help="The adapter: `math` or `acme/math`.")]
 
 
 @dataclass(frozen=True)

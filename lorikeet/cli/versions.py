@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from google.protobuf.json_format import ParseDict, ParseError
 
+from lorikeet.cli.adapter_names import AdapterArgument
 from lorikeet.cli.failures import CommandError
 from lorikeet.cli.output import (
     JsonOption,
@@ -20,7 +21,7 @@ from lorikeet.cli.output import (
     print_table,
     short,
 )
-from lorikeet.cli.settings import AdapterArgument, Settings
+from lorikeet.cli.settings import Settings
 from protos import registry_pb2 as pb
 
 app = typer.Typer(no_args_is_help=True, help="Versions of an adapter.")

@@ -233,8 +233,11 @@ class FakeRegistry(registry_pb2_grpc.AdapterRegistryServicer):
         self.etag = "1"
         self.before_set: Callable[[], None] = lambda: None
         self.page_tokens: list[str] = []
+        self.refusal: LorikeetError | None = None
 
     def ListAdapters(self, request: Any, context: Any) -> reg.ListAdaptersResponse:  # noqa: N802
+        if self.refusal:
+            _abort(context, self.refusal)
         self.page_tokens.append(request.page_token)
         name = f"tenants/acme/adapters/a{len(self.page_tokens)}"
         adapter = reg.Adapter(name=name, base_model="baseModels/demo", latest_version=2)

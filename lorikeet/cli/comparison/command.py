@@ -9,6 +9,7 @@ from typing import Annotated, cast
 
 import typer
 
+from lorikeet.cli.adapter_names import complete_adapter
 from lorikeet.cli.comparison.answer import Answer
 from lorikeet.cli.comparison.prompts import read_prompts
 from lorikeet.cli.comparison.results import answer_writer
@@ -30,6 +31,7 @@ def compare(
         typer.Argument(
             metavar="[PROMPT] ADAPTER...",
             help="The prompt (`-` reads stdin; none with --prompts), then `math`, `sql@stable`, …",
+            autocompletion=complete_adapter,
         ),
     ],
     sampling: Sampling,
