@@ -17,8 +17,10 @@ from inference_service.engine.__main__ import Channel
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import (
     Abort,
+    DropPrefixes,
     EngineInfo,
     GetStats,
+    PrefixesDropped,
     Shutdown,
     StepOutput,
     Submit,
@@ -95,6 +97,8 @@ class StubEngine:
                     self._streams.pop(request_id, None)
                 case Shutdown():
                     self._is_ended = True
+                case DropPrefixes(call_id):
+                    self._channel.send(PrefixesDropped(call_id, 0))
                 case GetStats():
                     raise AssertionError("nothing is measured in the stub")
 

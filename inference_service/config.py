@@ -115,7 +115,8 @@ class Settings(BaseSettings):
     slow_reader_seconds: Annotated[float, Field(gt=0)] = 10.0
     registry_deadline_seconds: Annotated[float, Field(gt=0)] = 2.0
     registry_lease_seconds: Annotated[
-        float, Field(gt=0, description="for which what the registry said holds while it is away")
+        float,
+        Field(gt=0, le=60, description="for which what the registry said holds while it is away"),
     ] = 60.0
     registry_wait_seconds: Annotated[float, Field(gt=0, description="at start")] = 30.0
     shutdown_delay_seconds: Annotated[

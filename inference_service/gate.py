@@ -1,22 +1,23 @@
 """The gate every request passes: who calls, for which tenant, and which adapter it may use.
 
-The registry is asked on every request, so a revoked allow-list entry or key counts from the next
-one on. While it does not answer, nobody passes.
+What the registry said is remembered until its change feed says that it may be otherwise, and only
+as long as there is a lease on it. Without a lease nobody passes.
 """
 
-import contextlib
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from grpc import aio
 
+from inference_service.access.callers import Callers
+from inference_service.access.presented import Presented
+from inference_service.access.resolutions import Resolutions
 from inference_service.adapters.artifact import Profile, ResolvedAdapter
-from inference_service.adapters.registry_client import RegistryClient
+from inference_service.adapters.registry_client import registry_unavailable
+from inference_service.adapters.registry_watch import RegistryWatch
 from inference_service.identity import Caller, effective_tenant
 from lorikeet.rpc.adapter_naming import AdapterReference, parse_adapter_reference
-from lorikeet.rpc.credentials import bearer_token, invalid_credential, peer_subjects
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     LorikeetError,
@@ -30,24 +31,26 @@ from lorikeet.rpc.names import TenantName
 
 logger = logging.getLogger(__name__)
 
-_MAX_SUBJECTS: Final = 8  # of a certificate: each is a question to the registry
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """The base model of this server, as registered."""
-
-    base_model: str
-    revision: str
+_REFUSALS = (
+    UnauthenticatedError,
+    PermissionDeniedError,
+    NotFoundError,
+    FailedPreconditionError,
+)
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request that passed. `adapter` is None for the base model alone."""
+    """A request that passed. `adapter` is None for the base model alone.
+
+    `num_events` is what the registry's watch had counted when the first question was asked.
+    """
 
     caller: Caller
     tenant: str
     adapter: ResolvedAdapter | None
+    presented: Presented
+    num_events: int
 
     @property
     def profile(self) -> Profile:
@@ -73,33 +76,20 @@ class Admitted:
 
 
 class Gate:
-    """Asks the registry, and logs who was turned away."""
+    """Decides from what the registry said, and logs who was turned away."""
 
-    def __init__(self, registry: RegistryClient, served: ServedModel) -> None:
-        self._registry = registry
-        self._served = served
+    def __init__(
+        self, callers: Callers, resolutions: Resolutions, watch: RegistryWatch, base_model: str
+    ) -> None:
+        self._callers = callers
+        self._resolutions = resolutions
+        self._watch = watch
+        self._base_model = base_model
 
     async def identify(self, context: aio.ServicerContext[Any, Any]) -> Caller:
         """The caller of an RPC; UNAUTHENTICATED without a valid token or certificate."""
-        try:
-            token = bearer_token(context)
-            if token is not None:
-                return Caller.from_identity(await self._registry.identify(token))
-            return await self._identify_certificate(peer_subjects(context))
-        except UnauthenticatedError as error:
-            _log_denial(error, peer=context.peer())
-            raise
-
-    async def _identify_certificate(self, subjects: Sequence[str]) -> Caller:
-        """The one principal that a verified certificate names, as the registry would find it."""
-        found: dict[str, Caller] = {}
-        for subject in subjects[:_MAX_SUBJECTS]:
-            with contextlib.suppress(UnauthenticatedError):
-                identity = await self._registry.identify(subject=subject)
-                found[identity.principal] = Caller.from_identity(identity)
-        if len(found) != 1 or len(subjects) > _MAX_SUBJECTS:
-            raise invalid_credential()
-        return next(iter(found.values()))
+        _, caller = await self._identify(context)
+        return caller
 
     async def admit(
         self,
@@ -110,13 +100,34 @@ class Gate:
         request_id: str = "",
     ) -> Admitted:
         """Passes a request with these `tenant` and `adapter` fields, or says why not."""
-        caller = await self.identify(context)
+        num_events = self._watch.num_events
+        presented, caller = await self._identify(context)
         try:
             effective = effective_tenant(caller, tenant)
-            return Admitted(caller, effective, await self._resolve(caller, effective, adapter))
+            resolved = await self._resolve(caller, effective, adapter)
+            return Admitted(caller, effective, resolved, presented, num_events)
         except PermissionDeniedError as error:
             _log_denial(error, request_id=request_id, principal=caller.principal, tenant=tenant)
             raise
+
+    async def still_admits(self, admitted: Admitted) -> bool:
+        """Whether the same caller would be admitted to that very version now.
+
+        LorikeetError when that cannot be found out.
+        """
+        try:
+            caller = await self._callers.identify(admitted.presented)
+            if caller.principal != admitted.caller.principal:
+                return False
+            if not caller.may_speak_for(admitted.tenant):
+                return False
+            if not caller.may_use_adapters(admitted.tenant):
+                return False
+            if admitted.adapter is not None:
+                await self._resolutions.resolve(admitted.version_name, admitted.tenant)
+        except _REFUSALS:
+            return False
+        return True
 
     def check_owner(self, admitted: Admitted, permission: str) -> None:
         """For what slows other users of an adapter down: its owner may, and administrators."""
@@ -134,9 +145,19 @@ class Gate:
     async def resolve_again(self, name: str, tenant: str) -> ResolvedAdapter | None:
         """What `tenant` may use under a resource name now; None when it may not, or it is gone."""
         try:
-            return await self._registry_resolve(name, tenant)
-        except (PermissionDeniedError, NotFoundError, FailedPreconditionError):
+            return await self._resolutions.resolve(name, tenant)
+        except _REFUSALS:
             return None
+
+    async def _identify(self, context: aio.ServicerContext[Any, Any]) -> tuple[Presented, Caller]:
+        try:
+            presented = Presented.of(context)
+            if not self._watch.lease_left:
+                raise registry_unavailable()
+            return presented, await self._callers.identify(presented)
+        except UnauthenticatedError as error:
+            _log_denial(error, peer=context.peer())
+            raise
 
     async def _resolve(self, caller: Caller, tenant: str, adapter: str) -> ResolvedAdapter | None:
         reference = self._reference(adapter, tenant)
@@ -145,22 +166,12 @@ class Gate:
             raise permission_denied("adapters.use", resource)
         if reference is None:
             return None
-        return await self._registry_resolve(reference.resource_name, tenant)
+        return await self._resolutions.resolve(reference.resource_name, tenant)
 
     def _reference(self, adapter: str, tenant: str) -> AdapterReference | None:
         if not adapter:
             return None
-        return parse_adapter_reference(
-            adapter, own_tenant=tenant, base_model=self._served.base_model
-        )
-
-    async def _registry_resolve(self, name: str, tenant: str) -> ResolvedAdapter:
-        return await self._registry.resolve(
-            name,
-            tenant=tenant,
-            base_model=self._served.base_model,
-            base_model_revision=self._served.revision,
-        )
+        return parse_adapter_reference(adapter, own_tenant=tenant, base_model=self._base_model)
 
 
 def _log_denial(error: LorikeetError, **fields: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from grpc import aio
 
+from inference_service.access.revocations import Revocations
 from inference_service.adapter_loads import AdapterLoads
 from inference_service.admission import Admission, Ticket
 from inference_service.completion import Completion
@@ -106,6 +107,7 @@ class Generations:
     model_limits: ModelLimits
     limits: GenerationLimits
     requests: RunningRequests
+    revocations: Revocations
 
     async def run(
         self,
@@ -125,7 +127,10 @@ class Generations:
             check_priority(request.priority)
             with timer:
                 granted = await self.tenant_limits.of(admitted.tenant)
-            with self.admission.ticket(admitted.tenant, max(1, params.n), granted) as ticket:
+            with (
+                self.revocations.running(admitted, timer.end, watch.end),
+                self.admission.ticket(admitted.tenant, max(1, params.n), granted) as ticket,
+            ):
                 with record.phase("prompt"), timer:
                     prompt = await encode(admitted)
                 check_prompt(prompt.token_ids, self.model_limits)

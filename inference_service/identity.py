@@ -1,6 +1,7 @@
 """Who calls, and for which tenant the call counts."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Self
 
 from lorikeet.rpc.errors import PermissionDeniedError
@@ -22,11 +23,17 @@ class Grant:
 
 @dataclass(frozen=True)
 class Caller:
-    """The principal behind an API key. `tenant` is the bare id."""
+    """The principal behind a credential. `tenant` is the bare id.
+
+    `api_key` is the name of the key that was shown, if one was; `expire_time` is when the
+    credential ends by itself.
+    """
 
     principal: str
     tenant: str
     grants: tuple[Grant, ...]
+    api_key: str = ""
+    expire_time: datetime | None = None
 
     @classmethod
     def from_identity(cls, identity: registry_pb2.Identity) -> Self:
@@ -34,6 +41,10 @@ class Caller:
             principal=identity.principal,
             tenant=TenantName.parse(identity.tenant, "tenant").tenant,
             grants=tuple(Grant(grant.permission, grant.scope) for grant in identity.grants),
+            api_key=identity.api_key,
+            expire_time=(
+                identity.expire_time.ToDatetime(UTC) if identity.HasField("expire_time") else None
+            ),
         )
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, Self
 from grpc import aio
 
 from inference_service.output_streams import OutputStreams
-from lorikeet.rpc.errors import ResourceExhaustedError
+from lorikeet.rpc.errors import LorikeetError, ResourceExhaustedError
 
 
 class ReaderWatch:
@@ -24,12 +24,19 @@ class ReaderWatch:
         self._sending_since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._error: LorikeetError | None = None
         context.add_done_callback(self._call_ended)  # type: ignore[arg-type]  # stub is older
 
     def sending(self, outputs: OutputStreams) -> Self:
         """Around each `yield`; RESOURCE_EXHAUSTED SLOW_READER after it if it took too long."""
         self._outputs = outputs
         return self
+
+    def end(self, error: LorikeetError) -> None:
+        """The request is over, also while its reader blocks it: `error` comes after the send."""
+        self._error = error
+        if self._sending_since is not None:
+            self._close_engine_side()
 
     def __enter__(self) -> None:
         self._sending_since = self._loop.time()
@@ -44,7 +51,7 @@ class ReaderWatch:
     ) -> None:
         self._sending_since = None
         if self._closing is not None:
-            raise ResourceExhaustedError(
+            raise self._error or ResourceExhaustedError(
                 f"the response was not read for {self._max_seconds:g} seconds",
                 reason="SLOW_READER",
             )

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 
+from inference_service.access.access_control import AccessControl
+from inference_service.access.resolutions import ServedModel
 from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.registry_client import RegistryClient
 from inference_service.adapters.registry_watch import RegistryWatch
@@ -15,7 +17,6 @@ from inference_service.chat import ChatRenderer
 from inference_service.config import Settings
 from inference_service.engine.client import EngineClient
 from inference_service.engine.config import EngineConfig
-from inference_service.gate import Gate, ServedModel
 from inference_service.generation import GenerationLimits, Generations
 from inference_service.known_adapters import KnownAdapters
 from inference_service.metrics.sample_reader import SampleReader
@@ -71,6 +72,7 @@ class InferenceService:
             interceptors=self._telemetry.client_interceptors,
         )
         self._watch = RegistryWatch(self._registry, settings.registry_lease_seconds)
+        self._access: AccessControl | None = None
         self._store = AdapterStore(
             settings.data_dir / "adapters",
             self._registry,
@@ -116,6 +118,8 @@ class InferenceService:
             last_to_first.push_async_callback(self._registry.close)
             last_to_first.push_async_callback(self._watch.stop)
             last_to_first.push_async_callback(self._engine.close)
+            if self._access is not None:
+                last_to_first.push_async_callback(self._access.close)
             if self._chat is not None:
                 last_to_first.push_async_callback(self._chat.close)
             last_to_first.push_async_callback(self._store.close)
@@ -147,9 +151,12 @@ class InferenceService:
 
     def _add_servicers(self, model_files: ModelFiles, registered: registry_pb2.BaseModel) -> None:
         settings, engine_info = self._settings, self._engine.info
-        gate = Gate(self._registry, ServedModel(settings.base_model, registered.revision))
         known_adapters = KnownAdapters()
         loads = AdapterLoads(self._store, self._engine)
+        served = ServedModel(settings.base_model, registered.revision)
+        self._access = access = AccessControl(
+            self._registry, self._watch, served, self._engine, known_adapters
+        )
         self._chat = ChatRenderer(model_files)
         defaults = settings.default_serving_limits()
         tenant_limits = TenantLimits(self._registry, self._watch, defaults)
@@ -159,7 +166,7 @@ class InferenceService:
         self._telemetry.serve(reader)
         generations = Generations(
             base_model=settings.base_model,
-            gate=gate,
+            gate=access.gate,
             admission=self._admission,
             tenant_limits=tenant_limits,
             known_adapters=known_adapters,
@@ -171,6 +178,7 @@ class InferenceService:
             ),
             limits=GenerationLimits(settings.max_request_seconds, settings.slow_reader_seconds),
             requests=self.requests,
+            revocations=access.revocations,
         )
         identity = ServerIdentity(
             version=importlib.metadata.version("lorikeet"),
@@ -184,7 +192,7 @@ class InferenceService:
         )
         inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
             AdapterRuntimeServicer(
-                gate,
+                access.gate,
                 known_adapters,
                 self._store,
                 self._engine,
@@ -198,13 +206,16 @@ class InferenceService:
         )
 
     async def _follow_registry(self) -> None:
+        """Nobody passes before there is a lease on what the registry says."""
         try:
             await self._watch.start(self._settings.registry_wait_seconds)
-        except LorikeetError as error:
+        except PermissionDeniedError as error:
             raise StartError(
-                f"registry {self._settings.registry}: its changes cannot be followed: "
-                f"{error.message}"
+                "this credential may not follow the registry's changes: "
+                "grant its principal act_as for every tenant ('*')"
             ) from error
+        except LorikeetError as error:
+            raise StartError(f"registry {self._settings.registry}: {error.message}") from error
 
     async def _check_with_registry(self, model_files: ModelFiles) -> registry_pb2.BaseModel:
         """Serving another model than adapters were made for gives nonsense, without any error."""

@@ -79,12 +79,14 @@ class ResolvedAdapter:
     """An adapter that `tenant` may use, as of when it was resolved.
 
     `alias` is the one that was followed to the version; empty for a version by its number.
+    `revision` is how far the registry's change feed was when it said so.
     """
 
     tenant: str
     artifact: Artifact
     profile: Profile
     alias: str = ""
+    revision: int = 0
 
     @property
     def owner(self) -> str:

@@ -109,6 +109,7 @@ class RegistryClient:
             Artifact.from_version(found.version),
             Profile.from_message(found.profile),
             found.alias,
+            found.revision,
         )
 
     async def read_artifact(

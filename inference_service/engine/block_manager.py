@@ -62,7 +62,7 @@ class BlockManager:
             return
         keys, pages = self._keys.extend(sequence, num_full), self._pages[sequence.request_id]
         for depth in range(first, num_full):
-            self._prefixes.insert(keys[depth], pages[depth], depth, sequence.adapter_digest)
+            self._prefixes.insert(keys[depth], pages[depth], depth, sequence)
         self._num_sealed[sequence.request_id] = num_full
 
     def table(self, request_id: int) -> list[int]:

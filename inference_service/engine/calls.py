@@ -12,12 +12,14 @@ from inference_service.engine.request import (
     AdapterResidency,
     Command,
     DeclaredFile,
+    DropPrefixes,
     EngineInfo,
     EngineStats,
     GetStats,
     Load,
     Loaded,
     Pin,
+    PrefixesDropped,
     Refused,
     Reply,
     SamplingOptions,
@@ -29,7 +31,7 @@ from inference_service.engine.request import (
     Unpin,
 )
 
-_Answer = Loaded | Unloaded | EngineStats
+_Answer = Loaded | Unloaded | PrefixesDropped | EngineStats
 
 
 class EngineCalls:
@@ -72,7 +74,7 @@ class EngineCalls:
                         mailbox.put(output)
             case Refused(call_id, reason, message):
                 self._resolve(call_id, EngineRefusedError(reason, message))
-            case Loaded() | Unloaded() | EngineStats():
+            case Loaded() | Unloaded() | PrefixesDropped() | EngineStats():
                 self._resolve(reply.call_id, reply)
             case EngineInfo():
                 raise AssertionError("consumed by whoever starts the engine")
@@ -135,6 +137,11 @@ class EngineCalls:
         answer = await self._call(lambda number: Unload(number, digest))
         assert isinstance(answer, Unloaded)
         return answer.freed_pages
+
+    async def drop_prefixes(self, tenant: str | None, adapter_digest: str | None) -> int:
+        answer = await self._call(lambda number: DropPrefixes(number, tenant, adapter_digest))
+        assert isinstance(answer, PrefixesDropped)
+        return answer.num_blocks
 
     async def stats(self) -> EngineStats:
         answer = await self._call(GetStats)

@@ -78,6 +78,13 @@ class EngineClient(Protocol):
     async def unload_adapter(self, digest: str) -> int:
         """Frees an adapter; returns how many pages. EngineRefusedError while it is in use."""
 
+    async def drop_prefixes(self, tenant: str | None, adapter_digest: str | None) -> int:
+        """Forgets a tenant's cached KV of one adapter, or of every one; returns how many blocks.
+
+        `tenant` None is every tenant, `adapter_digest` None every adapter and the base model, ""
+        the base model alone. Nobody finds a forgotten block, whoever still uses it.
+        """
+
     async def stats(self) -> EngineStats:
         """One consistent reading of pages, queues and resident adapters."""
 

@@ -14,11 +14,13 @@ from inference_service.engine.readiness import Refusal
 from inference_service.engine.request import (
     Abort,
     Command,
+    DropPrefixes,
     EngineInfo,
     EngineStats,
     GetStats,
     Load,
     Pin,
+    PrefixesDropped,
     Reply,
     StepOutput,
     Submit,
@@ -95,6 +97,8 @@ class Engine:
                 return self._calls.pin(call_id, digest)
             case Unpin(call_id, digest):
                 return [self._calls.unpin(call_id, digest)]
+            case DropPrefixes(call_id, tenant, digest):
+                return [PrefixesDropped(call_id, self._memory.drop_prefixes(tenant, digest))]
             case GetStats(call_id):
                 return [self._stats(call_id)]
         raise AssertionError(f"unknown command {command}")

@@ -63,6 +63,10 @@ class EngineMemory:
         self._prefixes.forget(digest)
         return self.adapters.forget(digest)
 
+    def drop_prefixes(self, tenant: str | None, adapter_digest: str | None) -> int:
+        """Forgets cached KV, None: of any tenant or adapter; returns how many blocks."""
+        return self._prefixes.drop(tenant, adapter_digest)
+
     def observe_step(self, seconds: float, num_prefilled: int) -> None:
         """Learns from a step of nothing but prefill what a cached block saves."""
         if num_prefilled:

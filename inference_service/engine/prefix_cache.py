@@ -16,12 +16,17 @@ from inference_service.engine.sequence import Sequence
 
 @dataclass(eq=False, kw_only=True)
 class CachedBlock(Evictable):
-    """One page of KV under its key. Its page is KV while it has users, CACHED otherwise."""
+    """One page of KV under its key. Its page is KV while it has users, CACHED otherwise.
+
+    A dropped one has users, and lost its key.
+    """
 
     key: bytes
     page: int
+    tenant: str
     adapter_digest: str
     num_users: int = 1
+    is_dropped: bool = False
 
 
 class PrefixKeys:
@@ -67,12 +72,17 @@ class PrefixCache:
             blocks.append(block)
         return blocks
 
-    def insert(self, key: bytes, page: int, depth: int, adapter_digest: str) -> None:
+    def insert(self, key: bytes, page: int, depth: int, sequence: Sequence) -> None:
         """Offers a sequence's full block; the first of two equal blocks stays the cached one."""
         if key in self._by_key:
             return
         block = CachedBlock(
-            key=key, page=page, depth=depth, adapter_digest=adapter_digest, num_pages=1
+            key=key,
+            page=page,
+            depth=depth,
+            tenant=sequence.tenant,
+            adapter_digest=sequence.adapter_digest,
+            num_pages=1,
         )
         self._idle.touch(block, self._costs.cached_block)
         self._by_key[key] = self._by_page[page] = block
@@ -92,7 +102,10 @@ class PrefixCache:
             return False
         assert block.num_users > 0
         block.num_users -= 1
-        if block.num_users == 0:
+        if block.num_users == 0 and block.is_dropped:
+            del self._by_page[page]
+            self._pool.free([page])
+        elif block.num_users == 0:
             self._pool.reassign(page, PageUse.CACHED)
             self._idle.add(block)
         return True
@@ -109,8 +122,29 @@ class PrefixCache:
             self._idle.discard(block)
             self.evict(block)
 
+    def drop(self, tenant: str | None, adapter_digest: str | None) -> int:
+        """Nobody finds these blocks any more; None: of any. Returns how many there were.
+
+        Idle ones are freed; the others when their last user lets go of them.
+        """
+        blocks = [
+            block
+            for block in self._by_key.values()
+            if tenant in (None, block.tenant) and adapter_digest in (None, block.adapter_digest)
+        ]
+        for block in blocks:
+            if block.num_users:
+                block.is_dropped = True
+                del self._by_key[block.key]
+            else:
+                self._idle.discard(block)
+                self.evict(block)
+        return len(blocks)
+
     def check_integrity(self) -> None:
-        assert len(self._by_key) == len(self._by_page)
+        dropped = [block for block in self._by_page.values() if block.is_dropped]
+        assert all(block.num_users > 0 for block in dropped)
+        assert len(self._by_key) + len(dropped) == len(self._by_page)
         num_idle = sum(block.num_users == 0 for block in self._by_key.values())
         assert num_idle == self._pool.num_used(PageUse.CACHED)
         for page, block in self._by_page.items():

@@ -97,6 +97,18 @@ class Unpin(msgspec.Struct, frozen=True, tag="unpin"):
     digest: str
 
 
+class DropPrefixes(msgspec.Struct, frozen=True, tag="drop_prefixes"):
+    """Forget cached KV, so that no later request finds it.
+
+    Of one tenant and of one adapter, or of every one where that is None; the digest "" is the base
+    model alone. Blocks that running requests use are freed when these let go of them.
+    """
+
+    call_id: int
+    tenant: str | None
+    adapter_digest: str | None
+
+
 class GetStats(msgspec.Struct, frozen=True, tag="get_stats"):
     call_id: int
 
@@ -105,7 +117,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     pass
 
 
-Command = Submit | Abort | Load | Unload | Pin | Unpin | GetStats | Shutdown
+Command = Submit | Abort | Load | Unload | Pin | Unpin | DropPrefixes | GetStats | Shutdown
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
@@ -184,6 +196,11 @@ class Unloaded(msgspec.Struct, frozen=True, tag="unloaded"):
     freed_pages: int
 
 
+class PrefixesDropped(msgspec.Struct, frozen=True, tag="prefixes_dropped"):
+    call_id: int
+    num_blocks: int
+
+
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
     """A `Load`, `Pin` or `Unload` that was not done. `reason` is an ErrorInfo reason."""
 
@@ -255,4 +272,4 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
     block_tokens: int
 
 
-Reply = StepOutput | Loaded | Unloaded | Refused | EngineStats | EngineInfo
+Reply = StepOutput | Loaded | Unloaded | PrefixesDropped | Refused | EngineStats | EngineInfo

@@ -23,6 +23,7 @@ class Result:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str = ""
     refusal: str = ""
+    num_cached: int = 0
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
@@ -67,6 +68,7 @@ def run_to_end(
             result.prompt_logprobs += output.prompt_logprobs
             result.finish_reason = output.finish_reason
             result.refusal = output.refusal
+            result.num_cached += output.num_cached
     return results
 
 

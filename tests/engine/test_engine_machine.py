@@ -21,9 +21,11 @@ from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.request import (
     Abort,
+    DropPrefixes,
     Load,
     Loaded,
     Pin,
+    PrefixesDropped,
     Refused,
     Reply,
     SamplingOptions,
@@ -142,6 +144,12 @@ class EngineMachine(RuleBasedStateMachine):
     def unpin(self, name: str) -> None:
         self._call(Unpin(self._new_call(), name))
 
+    @rule(
+        tenant=st.sampled_from([None, "a", "b"]), name=st.sampled_from([None, "", "r1", "rslora"])
+    )
+    def drop_prefixes(self, tenant: str | None, name: str | None) -> None:
+        self._call(DropPrefixes(self._new_call(), tenant, name))
+
     @rule(count=st.integers(1, 8))
     def step(self, count: int) -> None:
         for _ in range(count):
@@ -176,7 +184,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.calls.add(self.num_calls)
         return self.num_calls
 
-    def _call(self, command: Load | Unload | Pin | Unpin) -> None:
+    def _call(self, command: Load | Unload | Pin | Unpin | DropPrefixes) -> None:
         self._take(self.engine.handle(command))
 
     def _take(self, replies: list[Reply]) -> None:
@@ -187,7 +195,7 @@ class EngineMachine(RuleBasedStateMachine):
                     if output.is_last:
                         self.open.remove(output.request_id)
             else:
-                assert isinstance(reply, Loaded | Unloaded | Refused)
+                assert isinstance(reply, Loaded | Unloaded | PrefixesDropped | Refused)
                 self.calls.remove(reply.call_id)
 
 

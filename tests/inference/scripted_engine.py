@@ -81,6 +81,7 @@ class ScriptedEngine:
         self.calls: list[ScriptedCall] = []
         self.paths: dict[str, Path] = {}
         self.pinned: set[str] = set()
+        self.dropped: list[tuple[str | None, str | None]] = []
         self.load_error: Exception | None = None
         self.load_errors: dict[str, Exception] = {}
         self.load_seconds = 0.0
@@ -103,6 +104,7 @@ class ScriptedEngine:
         """As new, but for the adapters it knows."""
         self.steps, self.scripts = steps, []
         self.calls.clear()
+        self.dropped.clear()
         self.load_error, self.load_seconds = None, 0.0
         self.load_errors, self.num_loads = {}, 0
         if not self.is_alive:
@@ -174,6 +176,10 @@ class ScriptedEngine:
             raise EngineRefusedError("ADAPTER_UNKNOWN", digest)
         self.pinned.discard(digest)
         return self._residency(digest)
+
+    async def drop_prefixes(self, tenant: str | None, adapter_digest: str | None) -> int:
+        self.dropped.append((tenant, adapter_digest))
+        return 0
 
     async def stats(self) -> EngineStats:
         if not self.is_alive:

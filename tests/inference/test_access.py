@@ -1,5 +1,6 @@
 """The allow-list and the identity, on every request, whatever the name looks like."""
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from lorikeet.rpc.errors import (
     NotFoundError,
     PermissionDeniedError,
     UnauthenticatedError,
-    UnavailableError,
 )
 from protos import inference_pb2 as pb
 from protos import registry_pb2
-from tests.inference.world import User, World, running_world
+from tests.inference.world import User, World
 from tests.registry.support import ACT_AS, ADMIN, PUBLISH, USE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -72,17 +72,27 @@ async def test_what_the_owner_does_not_have_is_said_plainly_to_the_owner(world: 
     assert isinstance(await denied(owner, "math@7"), NotFoundError)
 
 
-async def test_a_revoked_tenant_is_refused_from_the_next_request_on(world: World) -> None:
+async def soon_denied(user: User, adapter: str) -> LorikeetError:
+    """The refusal, once the registry's change has been heard of."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                await user.generate(adapter)
+            except LorikeetError as error:
+                return error
+
+
+async def test_a_revoked_tenant_is_soon_refused(world: World) -> None:
     guest = await world.user("revoked")
     await world.key("granter")
     await world.publish("granter", "math")
     await world.allow("tenants/granter/adapters/math", "revoked")
     await guest.generate("granter/math")
     await world.allow("tenants/granter/adapters/math")
-    assert isinstance(await denied(guest, "granter/math"), PermissionDeniedError)
+    assert isinstance(await soon_denied(guest, "granter/math"), PermissionDeniedError)
 
 
-async def test_a_deleted_key_is_refused_from_the_next_request_on(world: World) -> None:
+async def test_a_deleted_key_is_soon_refused(world: World) -> None:
     user = await world.user("keys")
     await user.generate()
     listed = await world.admin(
@@ -90,7 +100,7 @@ async def test_a_deleted_key_is_refused_from_the_next_request_on(world: World) -
     )
     for key in listed.api_keys:
         await world.admin("DeleteApiKey", registry_pb2.DeleteApiKeyRequest(name=key.name))
-    assert isinstance(await denied(user, ""), UnauthenticatedError)
+    assert isinstance(await soon_denied(user, ""), UnauthenticatedError)
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "lk_0000000000000000_" + "x" * 43])
@@ -192,22 +202,6 @@ async def test_generated_names_are_never_paths(world: World) -> None:
             grpc.StatusCode.FAILED_PRECONDITION,
         )
     assert sorted(world.data_dir.rglob("*")) == before
-
-
-async def test_without_the_registry_nobody_passes(tmp_path: Path) -> None:
-    async with running_world(tmp_path) as world:
-        user = await world.user("alone")
-        await world.publish("alone", "math")
-        await user.generate("math")
-        await world.stop_registry()
-        started = time.monotonic()
-        for adapter in ("", "math", "nonsense"):
-            error = await denied(user, adapter)
-            assert isinstance(error, UnavailableError)
-            assert (error.reason, bool(error.retry_after)) == ("REGISTRY_UNAVAILABLE", True)
-            assert world.registry_address not in error.message
-        assert time.monotonic() - started < 5
-        assert len(world.engine.calls) == 1
 
 
 async def test_use_of_everything_is_not_use_of_others_adapters(world: World) -> None:

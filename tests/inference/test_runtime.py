@@ -14,7 +14,7 @@ from lorikeet.rpc.errors import (
 )
 from protos import inference_pb2 as pb
 from tests.inference.scripted_engine import INFO, steps_of, tokens
-from tests.inference.world import User, World, eventually
+from tests.inference.world import User, World, eventually, until
 from tests.registry.support import ADMIN
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -139,7 +139,7 @@ async def test_tenants_see_only_what_they_may_use_now(world: World) -> None:
         assert adapter.disk_bytes == version.size_bytes
     assert await loaded(stranger) == {}
     await world.allow("tenants/list-owner/adapters/math")
-    assert await loaded(guest) == {}
+    await until(lambda: loaded(guest), {})
     administrator = await world.user("list-stranger", (ADMIN, "*"), name="administrator")
     assert version.name in await loaded(administrator)
     assert await loaded(administrator, tenant="tenants/list-stranger") == {}

@@ -51,7 +51,7 @@ async def test_a_busy_engine_is_shared_by_weight(tmp_path: Path) -> None:
         ended: list[User] = []
 
         async def ask(user: User) -> None:
-            sampling = pb.SamplingParams(max_tokens=8, ignore_eos=True)
+            sampling = pb.SamplingParams(max_tokens=32, ignore_eos=True)
             request = pb.GenerateRequest(prompt_token_ids=PROMPT, sampling=sampling)
             async for _ in user.call("Generate", request, timeout=120):
                 pass

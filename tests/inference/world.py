@@ -218,3 +218,12 @@ async def eventually(condition: Callable[[], object], seconds: float = 1.0) -> N
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         await asyncio.sleep(0.005)
+
+
+async def until(ask: Callable[[], Awaitable[object]], expected: object, seconds: float = 5) -> None:
+    """Asks again and again, for as long as a change in the registry may take to be seen."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if await ask() == expected:
+                return
+            await asyncio.sleep(0.01)
