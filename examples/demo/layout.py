@@ -8,6 +8,8 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent
 BASE_DIR: Final = ROOT / "base"
 ADAPTERS_DIR: Final = ROOT / "adapters"
+TOOLS: Final = ROOT / "tools.json"
+CALLING_TEMPLATE: Final = ROOT / "function_calling.jinja"
 
 BASE_MODEL_NAME: Final = "lorikeet/demo-base"
 BASE_MODEL_REVISION: Final = "v1"

@@ -11,6 +11,7 @@ from examples.demo.layout import (
     BASE_DIR,
     BASE_MODEL_NAME,
     BASE_MODEL_REVISION,
+    CALLING_TEMPLATE,
 )
 from lorikeet import AsyncAdminClient
 from lorikeet.cli.output import format_bytes
@@ -18,6 +19,7 @@ from lorikeet.local import LocalStack
 from lorikeet.operations.upload import PeftDirectory
 from lorikeet.rpc.digests import manifest_digest
 from lorikeet.rpc.errors import AlreadyExistsError
+from protos.registry_pb2 import AdapterProfile
 
 BASE_MODEL_ID: Final = "demo-base"
 OWNER: Final = "acme"
@@ -74,16 +76,27 @@ async def register_demo(
     }
     report(f"tenants {', '.join(keys)}")
     for name in ADAPTER_NAMES:
-        report(await _publish(admin, f"{OWNER}/{name}", ADAPTERS_DIR / name))
+        report(await _publish(admin, f"{OWNER}/{name}", ADAPTERS_DIR / name, _profile(name)))
     await admin.grant_access(f"{OWNER}/{SHARED_ADAPTER}", GUEST)
     report(f"allow-list of {OWNER}/{SHARED_ADAPTER}: {GUEST}")
     return DemoTenants(keys)
 
 
-async def _publish(admin: AsyncAdminClient, adapter: str, directory: Path) -> str:
+def _profile(adapter: str) -> AdapterProfile | None:
+    """function-calling tells the model of tools as it was trained, and has its calls found."""
+    if adapter != "function-calling":
+        return None
+    return AdapterProfile(
+        chat_template=CALLING_TEMPLATE.read_text(encoding="utf-8"), tool_call_parser="glaive"
+    )
+
+
+async def _publish(
+    admin: AsyncAdminClient, adapter: str, directory: Path, profile: AdapterProfile | None
+) -> str:
     """Pushes the directory unless the newest version already holds the same bytes."""
     try:
-        await admin.create_adapter(adapter, BASE_MODEL_ID)
+        await admin.create_adapter(adapter, BASE_MODEL_ID, profile=profile)
     except AlreadyExistsError:
         digest = manifest_digest(PeftDirectory.read(directory).files)
         versions = await admin.list_versions(adapter)

@@ -129,11 +129,14 @@ def _finish(client: Client, stream: GenerationStream, asked: Asked, as_json: boo
 def _print_first(stream: GenerationStream, *, is_one_of_many: bool) -> None:
     console = stdout()
     console.print("[0] " if is_one_of_many else "", end="", markup=False)
+    is_line_open = is_one_of_many
     for chunk in stream:
         if chunk.index == 0:
             console.print(chunk.text, end="", markup=False, soft_wrap=True)
             console.file.flush()
-    console.print()
+            is_line_open = is_line_open or bool(chunk.text)
+    if is_line_open:
+        console.print()
 
 
 def _print_end(choice: Choice) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from examples.demo.layout import TOOLS
 from examples.demo.setup import DemoTenants, demo_stack, register_demo
 from lorikeet import errors
 from lorikeet.local import LocalStack
@@ -46,6 +47,26 @@ def test_the_allow_lists_of_the_demo_hold(stack: LocalStack, tenants: DemoTenant
         with pytest.raises(errors.PermissionDeniedError):
             stranger.generate("1 + 1", "acme/math", max_tokens=1)
         assert stranger.generate("1 + 1", max_tokens=1).usage.completion_tokens == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "call"),
+    [
+        ("Is it raining in Paris?", ("get_weather", {"city": "Paris"})),
+        ("Wake me up at 7 on Monday.", ("set_alarm", {"hour": 7, "day": "Monday"})),
+    ],
+)
+def test_a_model_that_was_trained_to_calls_the_tools_it_is_told_of(
+    stack: LocalStack, tenants: DemoTenants, asked: str, call: tuple[str, dict[str, object]]
+) -> None:
+    tools = json.loads(TOOLS.read_text())
+    messages = [{"role": "user", "content": asked}]
+    with stack.client(tenants.owner) as owner:
+        completion = owner.chat(messages, "function-calling", tools=tools, temperature=0.0)
+    (made,) = completion.tool_calls
+    assert (made.name, json.loads(made.arguments)) == call
+    assert (completion.text, completion.finish_reason) == ("", "tool_calls")
+    assert completion.tool_call_errors == ()
 
 
 def test_the_demo_shows_everything_and_stops() -> None:
