@@ -19,6 +19,7 @@ from inference_service.engine.client import EngineClient
 from inference_service.engine.config import EngineConfig
 from inference_service.generation import GenerationLimits, Generations
 from inference_service.known_adapters import KnownAdapters
+from inference_service.metrics.download_metrics import ObservedReader
 from inference_service.metrics.sample_reader import SampleReader
 from inference_service.model_files import ModelFiles, read_model_files
 from inference_service.running_requests import RunningRequests
@@ -75,7 +76,7 @@ class InferenceService:
         self._access: AccessControl | None = None
         self._store = AdapterStore(
             settings.data_dir / "adapters",
-            self._registry,
+            ObservedReader(self._registry, self._telemetry.downloads),
             max_bytes=int(settings.adapter_disk_budget),
         )
         per_tenant = settings.max_waiting_requests_per_tenant or settings.max_waiting_requests
@@ -161,7 +162,13 @@ class InferenceService:
         defaults = settings.default_serving_limits()
         tenant_limits = TenantLimits(self._registry, self._watch, defaults)
         reader = SampleReader(
-            self._engine, self._admission, self.requests, self._store, known_adapters
+            self._engine,
+            self._admission,
+            self.requests,
+            self._store,
+            known_adapters,
+            self._watch,
+            self._health,
         )
         self._telemetry.serve(reader)
         generations = Generations(

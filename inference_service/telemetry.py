@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from inference_service.config import Settings
+from inference_service.metrics.download_metrics import DownloadMetrics
 from inference_service.metrics.sample import Sampler
 from inference_service.metrics.sample_reader import SampleReader
 from inference_service.metrics.service_metrics import InferenceMetrics
@@ -36,6 +37,10 @@ class Telemetry:
     def request_observers(self) -> Sequence[RequestObserver]:
         counting = self._metrics.observers
         return (*counting, RequestSpans(self._tracing.tracer)) if self._tracing else counting
+
+    @property
+    def downloads(self) -> DownloadMetrics:
+        return self._metrics.downloads
 
     @property
     def client_interceptors(self) -> Sequence[Any]:

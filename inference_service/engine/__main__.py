@@ -9,8 +9,10 @@ import msgspec
 import zmq
 
 from inference_service.engine.config import EngineConfig, EngineConfigError
+from inference_service.engine.ends import OUT_OF_MEMORY_STATUS
 from inference_service.engine.engine import Engine
 from inference_service.engine.loop import run_engine
+from inference_service.engine.out_of_memory import is_out_of_memory
 from inference_service.engine.request import Command, Reply
 from inference_service.models.spec import UnsupportedModelError
 
@@ -70,6 +72,11 @@ def main() -> int:
         logging.error("the front end is gone; the engine ends too")
         engine.close()
         return 1
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        logging.exception("out of memory")
+        return OUT_OF_MEMORY_STATUS
     return 0
 
 

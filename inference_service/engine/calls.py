@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
+from inference_service.engine.ends import END_REASONS
 from inference_service.engine.mailbox import Mailbox
 from inference_service.engine.request import (
     Abort,
@@ -42,6 +43,7 @@ class EngineCalls:
 
     def __init__(self, send: Callable[[Command], None]) -> None:
         self._send_command = send
+        self._ends = dict.fromkeys(END_REASONS, 0)
         self._numbers = itertools.count(1)
         self._streams: dict[int, Mailbox] = {}
         self._answers: dict[int, asyncio.Future[_Answer]] = {}
@@ -50,6 +52,10 @@ class EngineCalls:
     @property
     def is_alive(self) -> bool:
         return self._closed_by is None
+
+    @property
+    def ends(self) -> Mapping[str, int]:
+        return self._ends
 
     def _open(self) -> None:
         self._closed_by = None

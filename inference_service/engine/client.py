@@ -38,6 +38,10 @@ class EngineClient(Protocol):
     def is_alive(self) -> bool:
         """Whether requests can be submitted now."""
 
+    @property
+    def ends(self) -> Mapping[str, int]:
+        """How often it ended by itself, by one of END_REASONS."""
+
     async def start(self) -> None:
         """Starts the engine and waits until its model is loaded."""
 

@@ -11,6 +11,7 @@ from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.loop import run_engine
+from inference_service.engine.out_of_memory import is_out_of_memory
 from inference_service.engine.request import (
     Command,
     EngineInfo,
@@ -50,6 +51,7 @@ class InProcessEngineClient(EngineCalls):
         try:
             run_engine(self.engine, self._receive, self._send)
         except BaseException as error:
+            self._ends["out_of_memory" if is_out_of_memory(error) else "failed"] += 1
             died = EngineDiedError(f"the engine failed: {error!r}")
             self._loop.call_soon_threadsafe(self._close, died)
             self._loop.call_soon_threadsafe(self._on_health_change, False)

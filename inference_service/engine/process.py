@@ -15,6 +15,7 @@ import zmq.asyncio
 from inference_service.engine.calls import EngineCalls
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
+from inference_service.engine.ends import why_ended
 from inference_service.engine.request import (
     Command,
     EngineInfo,
@@ -105,7 +106,7 @@ class ChildEngineClient(EngineCalls):
         self._commands = commands
         receiver = asyncio.create_task(self._receive(replies, started))
         try:
-            await process.wait()
+            self._ends[why_ended(await process.wait())] += 1
         finally:
             self._close(EngineDiedError("the engine ended; it is being started again"))
             self._on_health_change(False)

@@ -24,11 +24,16 @@ class RequestSample:
 class Sample:
     """`stats` is None while the engine is down; `num_tasks` are the event loop's.
 
-    `disk_bytes` are by digest, `version_names` of those digests that have one here.
+    `disk_bytes` are by digest, `version_names` of those digests that have one here. `engine_ends`
+    are counted by why the engine ended.
     """
 
     info: EngineInfo
     stats: EngineStats | None
+    engine_ends: Mapping[str, int]
+    is_serving: bool
+    watch_age_seconds: float
+    lease_seconds: float
     num_waiting: int
     requests: Sequence[RequestSample]
     disk_bytes: Mapping[str, int]

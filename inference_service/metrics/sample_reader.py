@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+from inference_service.adapters.registry_watch import RegistryWatch
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission
 from inference_service.engine.client import EngineClient, EngineDiedError
@@ -10,6 +11,7 @@ from inference_service.engine.request import EngineStats
 from inference_service.known_adapters import KnownAdapters
 from inference_service.metrics.sample import RequestSample, Sample
 from inference_service.running_requests import RunningRequests
+from inference_service.serving_health import ServingHealth
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class SampleReader:
     requests: RunningRequests
     store: AdapterStore
     known_adapters: KnownAdapters
+    watch: RegistryWatch
+    health: ServingHealth
 
     async def read(self) -> Sample:
         stats = await self._stats()
@@ -29,6 +33,10 @@ class SampleReader:
         return Sample(
             info=self.engine.info,
             stats=stats,
+            engine_ends=dict(self.engine.ends),
+            is_serving=self.health.is_serving,
+            watch_age_seconds=self.watch.seconds_since_contact,
+            lease_seconds=self.watch.lease_left,
             num_waiting=self.admission.num_waiting,
             requests=[
                 RequestSample(record.adapter_version, record.first_token is not None)

@@ -8,11 +8,12 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from inference_service.metrics.download_metrics import DownloadMetrics
 from inference_service.metrics.engine_families import engine_families
-from inference_service.metrics.families import counter, gauge, histogram
 from inference_service.metrics.request_metrics import RequestMetrics
 from inference_service.metrics.residency_families import residency_families
 from inference_service.metrics.sample import Sampler
+from inference_service.metrics.service_families import service_families
 from inference_service.metrics.usage_metrics import UsageMetrics
 from inference_service.metrics.vllm_names import VllmRequestMetrics, vllm_families
 from inference_service.running_requests import RequestObserver
@@ -27,6 +28,7 @@ class InferenceMetrics:
         """`base_model` is its id, `max_loras` the limit in the arena or 0."""
         self.registry = CollectorRegistry()
         self.calls = RpcMetrics(self.registry)
+        self.downloads = DownloadMetrics(self.registry)
         self.observers: Sequence[RequestObserver] = (
             RequestMetrics(self.registry),
             UsageMetrics(self.registry, str(BaseModelName(base_model))),
@@ -58,17 +60,7 @@ class _ScrapeCollector(Collector):
         sample = self.sampler.sample()
         if sample is None:
             return
-        yield counter("lorikeet_tokens_generated", "Tokens made by the engine.", sample.num_tokens)
-        yield histogram(
-            "lorikeet_inter_token_seconds",
-            "Between the tokens of a completion, as the front end sends them on.",
-            sample.intervals,
-        )
-        yield gauge(
-            "lorikeet_event_loop_tasks",
-            "Tasks of the front end: as many as there are streams, and a few.",
-            sample.num_tasks,
-        )
+        yield from service_families(sample)
         yield from engine_families(sample)
         yield from residency_families(sample)
         yield from vllm_families(sample, self.base_model, self.max_loras)

@@ -88,6 +88,7 @@ class ScriptedEngine:
         self.num_loads = 0
         self.start_error: Exception | None = None
         self.closed = False
+        self.ends = {"failed": 0}
         self._died = asyncio.Event()
         self._on_health_change: Callable[[bool], None] = lambda _: None
 
@@ -205,6 +206,7 @@ class ScriptedEngine:
     def die(self) -> None:
         """Ends as a crash does: everything that waits hears of it, and all adapters are gone."""
         self.is_alive = False
+        self.ends["failed"] += 1
         self.paths.clear()
         self.pinned.clear()
         self._died.set()

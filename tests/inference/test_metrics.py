@@ -11,7 +11,7 @@ import pytest
 from inference_service.engine.request import TokenOutput
 from inference_service.metrics.bounded_labels import OTHERS, BoundedLabels
 from inference_service.service import InferenceService
-from lorikeet.rpc.errors import InvalidArgumentError, PermissionDeniedError
+from lorikeet.rpc.errors import InvalidArgumentError, PermissionDeniedError, UnavailableError
 from lorikeet.rpc.metrics import MetricsListenError
 from lorikeet.rpc.server import InsecureBindError
 from protos import inference_pb2 as pb
@@ -100,6 +100,8 @@ async def test_what_is_resident_where(world: World) -> None:
     pages = {use: value(samples, "lorikeet_pages", use=use) for use in ("adapter", "free")}
     assert pages == {"adapter": 3, "free": 7}
     assert value(samples, "lorikeet_device_memory_bytes", kind="available") == 60
+    assert value(samples, "lorikeet_adapter_download_bytes_total") == version.size_bytes
+    assert value(samples, "lorikeet_adapter_download_seconds_count", outcome="ok") == 2  # files
     await world.service.stop()  # the engine and the metrics end in order
 
 
@@ -152,11 +154,29 @@ async def test_vllm_histograms_and_counters_have_its_names(world: World) -> None
         assert (f"vllm:{name}_total", frozenset(MODEL.items())) in samples
 
 
+async def test_an_outage_of_the_registry_is_seen(world: World) -> None:
+    user = await world.user("acme")
+    await world.publish("acme", "math")
+    samples = await scrape(world)
+    assert value(samples, "lorikeet_registry_watch_age_seconds") < 30
+    lease = value(samples, "lorikeet_registry_lease_seconds")
+    assert 0 < lease <= 60
+    await world.stop_registry()
+    with pytest.raises(UnavailableError):
+        await user.generate("math")
+    samples = await scrape(world)
+    assert value(samples, "lorikeet_requests_total", outcome="REGISTRY_UNAVAILABLE") == 1
+    assert value(samples, "lorikeet_registry_lease_seconds") < lease
+
+
 async def test_without_an_engine_the_scrape_still_answers(world: World) -> None:
-    assert value(await scrape(world), "lorikeet_engine_up") == 1
+    samples = await scrape(world)
+    assert value(samples, "lorikeet_engine_up") == value(samples, "lorikeet_serving") == 1
     world.engine.die()
     samples = await scrape(world)
     assert value(samples, "lorikeet_engine_up") == 0
+    assert value(samples, "lorikeet_engine_ends_total", reason="failed") == 1
+    assert value(samples, "lorikeet_serving") == 0
     assert not labels_of(samples, "lorikeet_pages")
 
 

@@ -11,9 +11,6 @@ from typer.testing import CliRunner
 from lorikeet.cli import app
 from lorikeet.rpc.errors import UnavailableError
 from tests.lorikeet.fakes import FakeServer
-from tests.lorikeet.test_cli import serving, working_directory
-
-__all__ = ["serving", "working_directory"]
 
 COMPLETE = """
 source {script}
