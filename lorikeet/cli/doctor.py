@@ -9,11 +9,12 @@ from rich.markup import escape
 
 from lorikeet.cli.output import JsonOption, make_table, print_json, stdout
 from lorikeet.cli.settings import Settings
+from lorikeet.doctor.inference import check_inference
 from lorikeet.doctor.machine import check_machine
 from lorikeet.doctor.model import check_model
 from lorikeet.doctor.naming import check_adapter
-from lorikeet.doctor.registry_host import check_registry_host
-from lorikeet.doctor.services import Target, check_inference, check_registry
+from lorikeet.doctor.service_hosts import check_service_host
+from lorikeet.doctor.services import Target, check_registry
 from lorikeet.rpc.checklist import Checklist, Finding
 
 _STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim"}
@@ -31,17 +32,18 @@ def doctor(
 ) -> None:
     """Checks a deployment layer by layer; exit status 1 when a check fails.
 
-    Runs from a client's machine and where the registry runs: what it has no settings for is
+    Runs from a client's machine and where the services run: what it has no settings for is
     skipped, and says so.
     """
     settings = Settings.of(context)
     registry, inference = _targets(settings)
     checklist = Checklist()
     check_machine(checklist, data_dir)
-    check_registry_host(checklist)
+    check_service_host(checklist, "registry")
     check_registry(checklist, registry)
     check_model(checklist, model, base_model, registry)
-    check_inference(checklist, inference)
+    check_service_host(checklist, "inference")
+    check_inference(checklist, inference, registry)
     check_adapter(checklist, adapter, registry, inference)
     _show(checklist.findings, as_json)
     raise typer.Exit(int(any(finding.status == "failed" for finding in checklist.findings)))

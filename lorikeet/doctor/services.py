@@ -1,10 +1,10 @@
-"""The services as a client sees them: address, certificate, health, credential, device."""
+"""The services as a client sees them: address, certificate, health, credential."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -16,7 +16,6 @@ from lorikeet.rpc.errors import LorikeetError, UnauthenticatedError, Unavailable
 from lorikeet.rpc.probe import health_of
 from lorikeet.rpc.reachability import Endpoint, check_endpoint
 from lorikeet.rpc.tls import TlsFilesError, channel_credentials
-from protos import inference_pb2
 
 _SECONDS = 5.0
 _TLS_SCHEME = "grpcs://"
@@ -66,9 +65,12 @@ class Target:
         )
 
 
+NO_TARGET: Final = Target("")
+
+
 def check_registry(checklist: Checklist, target: Target) -> None:
     """Adds `registry.*`."""
-    if _check_health(checklist, "registry", "registry", target):
+    if check_health(checklist, "registry", "registry", target):
         checklist.run(
             "registry.credential",
             "registry",
@@ -77,13 +79,8 @@ def check_registry(checklist: Checklist, target: Target) -> None:
         )
 
 
-def check_inference(checklist: Checklist, target: Target) -> None:
-    """Adds `inference.*`."""
-    if _check_health(checklist, "inference", "device", target):
-        checklist.run("inference.device", "device", lambda: _device(target), ["inference.health"])
-
-
-def _check_health(checklist: Checklist, name: str, layer: Layer, target: Target) -> bool:
+def check_health(checklist: Checklist, name: str, layer: Layer, target: Target) -> bool:
+    """Adds `<name>.reach`, `<name>.tls` and `<name>.health`; whether there is an address at all."""
     if not target.address:
         checklist.run(f"{name}.reach", "HTTP", _skip(f"no address: give --{name}"))
         return False
@@ -135,28 +132,14 @@ def _health(target: Target) -> str:
 def _credential(target: Target) -> str:
     if not target.has_identity:
         raise CheckSkipped("no API key: give --api-key or LORIKEET_API_KEY")
-    with _explained(), target.admin() as admin:
+    with explained(), target.admin() as admin:
         identity = admin.identify_caller()
     return f"valid: {identity.principal}"
 
 
-def _device(target: Target) -> str:
-    if not target.has_identity:
-        raise CheckSkipped("no API key: give --api-key or LORIKEET_API_KEY")
-    with _explained(), target.client() as client:
-        server: inference_pb2.ServerInfo = client.server_info()
-    memory = server.memory
-    if memory.total_pages <= 0:
-        raise CheckFailed("there is no memory for KV and adapters", "raise its --memory")
-    size = memory.total_pages * memory.page_bytes / 2**30
-    return (
-        f"{server.base_model} on {server.device} in {server.dtype}, {size:.2f} GiB for KV and "
-        f"adapters, ranks up to {server.max_lora_rank}"
-    )
-
-
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """Errors of a call become failures of the check that makes it."""
     try:
         yield
     except InsecureTargetError as error:

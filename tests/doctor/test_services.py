@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from lorikeet.doctor.inference import check_inference
 from lorikeet.doctor.model import check_model
 from lorikeet.doctor.naming import check_adapter
-from lorikeet.doctor.services import Target, check_inference, check_registry
+from lorikeet.doctor.services import Target, check_registry
 from lorikeet.rpc.checklist import Checklist
 from lorikeet.rpc.reachability import Endpoint, check_endpoint
 from tests.certificates import Authority

@@ -1,0 +1,1 @@
+"""Checks of an inference service from where it runs."""
