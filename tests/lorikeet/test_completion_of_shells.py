@@ -12,6 +12,8 @@ from lorikeet.cli import app
 from lorikeet.rpc.errors import UnavailableError
 from tests.lorikeet.fakes import FakeServer
 
+pytestmark = pytest.mark.usefixtures("working_directory")
+
 COMPLETE = """
 source {script}
 COMP_WORDS=({words})
