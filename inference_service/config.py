@@ -119,6 +119,12 @@ class Settings(BaseSettings):
         Field(gt=0, le=60, description="for which what the registry said holds while it is away"),
     ] = 60.0
     registry_wait_seconds: Annotated[float, Field(gt=0, description="at start")] = 30.0
+    warm_up_timeout_seconds: Annotated[
+        float, Field(gt=0, description="NOT_SERVING at most so long while warm adapters load")
+    ] = 300.0
+    max_restored_adapters: Annotated[
+        int, Field(ge=0, description="used last before a restart, loaded again after it")
+    ] = 64
     shutdown_delay_seconds: Annotated[
         float, Field(ge=0, description="NOT_SERVING, but admitting: until routers have noticed")
     ] = 0.0

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from inference_service.adapters.artifact import ResolvedAdapter
@@ -64,6 +65,10 @@ class KnownAdapters:
     def of_adapter(self, adapter_name: str) -> Iterator[KnownUse]:
         """Every tenant's uses of any version of tenants/{t}/adapters/{a}."""
         yield from tuple(self._by_adapter.get(adapter_name, ()))
+
+    def latest(self, max_count: int) -> list[KnownUse]:
+        """Those seen last, the very last one at the end."""
+        return list(islice(reversed(self._uses), max_count))[::-1]
 
     def name_of(self, digest: str) -> str:
         """The version name a digest was last resolved by; empty when that is long ago."""

@@ -27,7 +27,10 @@ def loaded_adapter(
     digest: str,
     disk_bytes: int | None,
     resident: AdapterResidency | None,
-    error: LorikeetError | None = None,
+    *,
+    is_pinned: bool,
+    is_warm: bool,
+    error: LorikeetError | None,
 ) -> inference_pb2.LoadedAdapter:
     """`disk_bytes` is None for what is not on disk; `error` ended the last try to load it."""
     tier = inference_pb2.TIER_REMOTE if disk_bytes is None else inference_pb2.TIER_DISK
@@ -40,7 +43,8 @@ def loaded_adapter(
         host_bytes=resident.host_bytes if resident else 0,
         pages=resident.pages if resident else 0,
         rank=resident.rank if resident else 0,
-        pinned=resident.pinned if resident else False,
+        pinned=is_pinned,
+        warm=is_warm,
         running_requests=resident.running_requests if resident else 0,
         failure=failure_message(error) if error else None,
     )

@@ -29,6 +29,7 @@ from inference_service.servicer_runtime import AdapterRuntimeServicer
 from inference_service.serving_health import ServingHealth
 from inference_service.telemetry import Telemetry
 from inference_service.tenant_limits import TenantLimits
+from inference_service.warm.warm_adapters import WarmAdapters, make_warm_adapters
 from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError
 from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
 from lorikeet.rpc.tls import server_tls_files
@@ -85,9 +86,11 @@ class InferenceService:
             max_waiting_per_tenant=per_tenant,
             max_prefetches_per_tenant=settings.max_prefetches_per_tenant,
         )
+        self._loop = asyncio.get_running_loop()
         self._health = ServingHealth()
         self._engine = make_engine(settings.engine_config(), self._engine_changed)
         self._chat: ChatRenderer | None = None
+        self._warm: WarmAdapters | None = None
         self._publishing: asyncio.Task[None] | None = None
 
     async def start(self) -> str:
@@ -102,7 +105,8 @@ class InferenceService:
         finally:
             engine_started.cancel()
             await asyncio.gather(engine_started, return_exceptions=True)
-        self._add_servicers(model_files, registered)
+        self._warm = self._add_servicers(model_files, registered)
+        await self._warm.start(self._watch)
         try:
             address = await self._server.start(_SERVICE_NAMES)
         except RuntimeError as error:  # gRPC's word for a port that is taken
@@ -124,6 +128,8 @@ class InferenceService:
             if self._chat is not None:
                 last_to_first.push_async_callback(self._chat.close)
             last_to_first.push_async_callback(self._store.close)
+            if self._warm is not None:
+                last_to_first.push_async_callback(self._warm.stop)
             if self._publishing is not None:
                 last_to_first.push_async_callback(self._stop_serving, self._publishing)
 
@@ -133,6 +139,11 @@ class InferenceService:
         return self._telemetry.metrics_address
 
     def _engine_changed(self, is_up: bool) -> None:
+        self._loop.call_soon_threadsafe(self._note_engine, is_up)
+
+    def _note_engine(self, is_up: bool) -> None:
+        if is_up and self._warm is not None:
+            self._warm.engine_restarted()
         self._health.set("the engine is down", against=not is_up)
 
     async def _stop_serving(self, publishing: asyncio.Task[None]) -> None:
@@ -150,13 +161,19 @@ class InferenceService:
         finally:  # also when the operator would not wait
             await self._server.stop(_ABORT_SECONDS)
 
-    def _add_servicers(self, model_files: ModelFiles, registered: registry_pb2.BaseModel) -> None:
+    def _add_servicers(
+        self, model_files: ModelFiles, registered: registry_pb2.BaseModel
+    ) -> WarmAdapters:
         settings, engine_info = self._settings, self._engine.info
         known_adapters = KnownAdapters()
         loads = AdapterLoads(self._store, self._engine)
         served = ServedModel(settings.base_model, registered.revision)
         self._access = access = AccessControl(
             self._registry, self._watch, served, self._engine, known_adapters
+        )
+        warm = make_warm_adapters(
+            *(settings, self._registry, access.gate, known_adapters),
+            *(self._store, self._engine, loads, self._health),
         )
         self._chat = ChatRenderer(model_files)
         defaults = settings.default_serving_limits()
@@ -194,7 +211,9 @@ class InferenceService:
             config_digest=model_files.config_digest,
         )
         inference_pb2_grpc.add_InferenceServicer_to_server(  # type: ignore[no-untyped-call]
-            InferenceServicer(identity, generations, self._chat, settings.tool_call_parser or ""),
+            InferenceServicer(
+                identity, generations, self._chat, warm.set, settings.tool_call_parser or ""
+            ),
             self._server.server,
         )
         inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
@@ -208,9 +227,11 @@ class InferenceService:
                 self._admission,
                 tenant_limits,
                 self._health,
+                warm,
             ),
             self._server.server,
         )
+        return warm
 
     async def _follow_registry(self) -> None:
         """Nobody passes before there is a lease on what the registry says."""

@@ -18,6 +18,7 @@ from inference_service.generation import GenerationRequest, Generations, Prompt
 from inference_service.sampling import check_token_ids
 from inference_service.tokenizer import ModelTokenizer
 from inference_service.tools.offered import offered_tools
+from inference_service.warm.warm_set import WarmSet
 from lorikeet.rpc.errors import FieldViolation, InvalidArgumentError
 from lorikeet.rpc.names import BaseModelName
 from protos import inference_pb2, inference_pb2_grpc
@@ -45,12 +46,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
         identity: ServerIdentity,
         generations: Generations,
         chat: ChatRenderer,
+        warm_set: WarmSet,
         tool_call_parser: str = "",
     ) -> None:
         """`tool_call_parser` is the one of adapters that name none, and of the base model."""
         self._identity = identity
         self._generations = generations
         self._chat = chat
+        self._warm_set = warm_set
         self._tool_call_parser = tool_call_parser
         self._gate: Gate = generations.gate
         self._engine: EngineClient = generations.engine
@@ -131,6 +134,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             # The engine's queue, and those still on their way to it.
             num_waiting=max(stats.num_waiting, self._admission.num_waiting),
             draining=self._admission.is_closed,
+            num_warm_adapters=self._warm_set.num_members,
+            num_warm_adapters_ready=self._warm_set.num_ready,
             base_weight_bytes=info.base_weight_bytes,
             device_memory=_device_memory(stats.device_memory),
         )

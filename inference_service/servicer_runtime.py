@@ -12,7 +12,6 @@ from inference_service.adapters.artifact import ResolvedAdapter
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission
 from inference_service.engine.client import EngineClient, EngineRefusedError
-from inference_service.engine.request import AdapterResidency
 from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.known_adapters import KnownAdapters
@@ -20,9 +19,10 @@ from inference_service.loaded_adapters import LoadedAdapters
 from inference_service.prefetch import Prefetcher, PrefetchItem
 from inference_service.request_info import request_info
 from inference_service.running_requests import RunningRequests
-from inference_service.runtime_messages import loaded_adapter
 from inference_service.serving_health import ServingHealth
 from inference_service.tenant_limits import TenantLimits
+from inference_service.warm.kept_adapters import KeptBy
+from inference_service.warm.warm_adapters import WarmAdapters
 from lorikeet.rpc.errors import (
     FailedPreconditionError,
     FieldViolation,
@@ -52,6 +52,7 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         admission: Admission,
         tenant_limits: TenantLimits,
         health: ServingHealth,
+        warm: WarmAdapters,
     ) -> None:
         self._gate = gate
         self._known_adapters = known_adapters
@@ -62,7 +63,8 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         self._admission = admission
         self._tenant_limits = tenant_limits
         self._health = health
-        self._loaded = LoadedAdapters(gate, known_adapters, store, engine, loads)
+        self._warm = warm
+        self._loaded = LoadedAdapters(gate, known_adapters, store, engine, loads, warm)
         self._prefetcher = Prefetcher(loads)
 
     async def PrefetchAdapters(  # noqa: N802
@@ -85,30 +87,24 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
         admitted = await self._admit_adapter(request.adapter, request.tenant, context)
         self._gate.check_administrator(admitted, "adapters.pin")
         assert admitted.adapter is not None
-        async with self._loads.in_engine(admitted.adapter):
-            with translated_engine_errors():
-                residency = await self._engine.pin_adapter(admitted.digest)
-        return self._loaded_adapter(admitted, residency)
+        residency = await self._warm.kept.pin(admitted.adapter)
+        return self._loaded.one(admitted.version_name, admitted.digest, residency)
 
     async def UnpinAdapter(  # noqa: N802
         self, request: inference_pb2.UnpinAdapterRequest, context: Context
     ) -> inference_pb2.LoadedAdapter:
         admitted = await self._admit_adapter(request.adapter, request.tenant, context)
         self._gate.check_administrator(admitted, "adapters.pin")
-        residency: AdapterResidency | None = None
-        with translated_engine_errors():
-            try:
-                residency = await self._engine.unpin_adapter(admitted.digest)
-            except EngineRefusedError as error:
-                if error.reason != "ADAPTER_UNKNOWN":  # not loaded, so not pinned either
-                    raise
-        return self._loaded_adapter(admitted, residency)
+        residency = await self._warm.kept.let_go(admitted.digest, KeptBy.PIN)
+        return self._loaded.one(admitted.version_name, admitted.digest, residency)
 
     async def UnloadAdapter(  # noqa: N802
         self, request: inference_pb2.UnloadAdapterRequest, context: Context
     ) -> inference_pb2.UnloadAdapterResponse:
         admitted = await self._admit_adapter(request.adapter, request.tenant, context)
         self._gate.check_owner(admitted, "adapters.unload")
+        assert admitted.adapter is not None
+        self._warm.kept.check_free(admitted.adapter)
         while True:
             if request.drain:
                 await self._store.wait_until_unused(admitted.digest)
@@ -156,12 +152,6 @@ class AdapterRuntimeServicer(inference_pb2_grpc.AdapterRuntimeServicer):
             return admitted.adapter
 
         return PrefetchItem(name, resolve)
-
-    def _loaded_adapter(
-        self, admitted: Admitted, residency: AdapterResidency | None
-    ) -> inference_pb2.LoadedAdapter:
-        disk_bytes = self._store.sizes().get(admitted.digest)
-        return loaded_adapter(admitted.version_name, admitted.digest, disk_bytes, residency)
 
     async def _admit_adapter(self, adapter: str, tenant: str, context: Context) -> Admitted:
         if not adapter:

@@ -24,6 +24,7 @@ from protos import registry_pb2
 
 logger = logging.getLogger(__name__)
 
+_PAGE_SIZE: Final = 1000
 # The registry did not answer, or could not: nothing is known about what was asked.
 _NO_ANSWER: Final = frozenset(
     {
@@ -111,6 +112,26 @@ class RegistryClient:
             found.alias,
             found.revision,
         )
+
+    async def list_warm_adapters(self, base_model: str) -> list[registry_pb2.Adapter]:
+        """Of every tenant, the adapters of a base model of which aliases are kept loaded."""
+        request = registry_pb2.ListAdaptersRequest(
+            parent="tenants/-",
+            page_size=_PAGE_SIZE,
+            filter=f'warm = true AND base_model = "{BaseModelName(base_model)}"',
+        )
+        adapters: list[registry_pb2.Adapter] = []
+        while True:
+            with _translated():
+                page: registry_pb2.ListAdaptersResponse = (
+                    await self._channel.stubs.registry.ListAdapters(
+                        request, timeout=self._deadline, metadata=self._metadata
+                    )
+                )
+            adapters += page.adapters
+            if not page.next_page_token:
+                return adapters
+            request.page_token = page.next_page_token
 
     async def read_artifact(
         self, version_name: str, file_name: str, *, offset: int, tenant: str

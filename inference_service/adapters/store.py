@@ -66,6 +66,7 @@ class AdapterStore:
         self._entries: dict[str, _Entry] = {}  # least recently used first
         self._flights: dict[str, _Flight] = {}
         self._num_leases: dict[str, int] = {}
+        self._kept: set[str] = set()
         self._lease_ended: dict[str, asyncio.Event] = {}  # of those waited for
 
     async def open(self) -> None:
@@ -127,8 +128,15 @@ class AdapterStore:
         while self.num_leases(digest):
             await self._lease_ended.setdefault(digest, asyncio.Event()).wait()
 
+    def set_kept(self, digest: str, is_kept: bool) -> None:
+        """Whether an adapter stays on disk although nothing holds a lease."""
+        if is_kept:
+            self._kept.add(digest)
+        else:
+            self._kept.discard(digest)
+
     async def delete(self, digest: str) -> None:
-        """Removes an adapter from disk; FAILED_PRECONDITION ADAPTER_IN_USE while leased."""
+        """Removes an adapter from disk; FAILED_PRECONDITION ADAPTER_IN_USE while leased or kept."""
         if not self._is_idle(digest):
             raise FailedPreconditionError(
                 f"the adapter {digest} is in use",
@@ -235,7 +243,8 @@ class AdapterStore:
             await self.delete(victim)
 
     def _is_idle(self, digest: str) -> bool:
-        return not self.num_leases(digest) and digest not in self._flights
+        held = self.num_leases(digest) or digest in self._kept
+        return not held and digest not in self._flights
 
     def _num_bytes_wanted(self) -> int:
         """What is stored and what is on its way."""
