@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from lorikeet.cli.failures import CommandError
+from lorikeet.cli.inference_options import inference_arguments
 from lorikeet.cli.output import command, stdout
 from lorikeet.local import LocalStack
 from lorikeet.process import interrupt_on_sigterm
@@ -36,6 +37,14 @@ def serve(
     ] = None,
     max_num_seqs: Annotated[int | None, typer.Option(help="Sequences at once.")] = None,
     max_lora_rank: Annotated[int | None, typer.Option(help="Highest adapter rank.")] = None,
+    inference_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Any other setting of `python -m inference_service`, as max_loras=8 or "
+            "prefix_caching=false; may be given again.",
+        ),
+    ] = None,
 ) -> None:
     """Starts a registry and an inference service here; the other commands then find them."""
     options = {
@@ -47,6 +56,7 @@ def serve(
         "--max-num-seqs": max_num_seqs,
         "--max-lora-rank": max_lora_rank,
     }
+    passed_on = list(inference_arguments(inference_option or ()))
     directory = resolve_model(model, revision)
     stack = LocalStack(
         directory,
@@ -57,7 +67,10 @@ def serve(
         data_dir=data_dir,
         registry_port=registry_port,
         inference_port=port,
-        inference_args=[str(item) for pair in options.items() if pair[1] for item in pair],
+        inference_args=[
+            *(str(item) for pair in options.items() if pair[1] for item in pair),
+            *passed_on,
+        ],
     )
     with interrupt_on_sigterm(), Console(stderr=True).status(f"starting {model}"):
         stack.start()
