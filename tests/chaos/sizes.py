@@ -3,6 +3,7 @@
 from tests.integration.sizes import IS_FULL
 
 NUM_CANCELS = 10_000 if IS_FULL else 600
+NUM_REVOCATIONS = 1_000 if IS_FULL else 60
 SOAK_SECONDS = 1800.0 if IS_FULL else 75.0
 FAULT_EVERY_SECONDS = 60.0 if IS_FULL else 10.0
 NUM_ROLLING_RESTARTS = 100 if IS_FULL else 6
