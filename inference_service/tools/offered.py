@@ -1,6 +1,5 @@
 """The tools of a Chat request: checked, as chat templates get them, and as the output is read."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from protos import inference_pb2
 _CHOICES: Final = ("", "auto", "none")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_TOOLS: Final = 128
-_MAX_CHARACTERS: Final = 256 * 1024
+_MAX_BYTES: Final = 256 * 1024
 # As schemas are mostly written: a Struct has no order, and prompts need one that stays.
 _FIRST_KEYS: Final = ("type", "title", "description", "properties", "required", "items", "enum")
 
@@ -52,9 +51,10 @@ def offered_tools(request: inference_pb2.ChatRequest, parser: str) -> OfferedToo
             " one"
         )
         raise _invalid([("tool_choice", description)])
+    if violations := [*_size_violations(request.tools)]:
+        raise _invalid(violations)
     definitions = [_definition(tool) for tool in request.tools]
-    violations = [*_list_violations(definitions), *_tool_violations(definitions)]
-    if violations:
+    if violations := [*_tool_violations(definitions)]:
         raise _invalid(violations)
     if not definitions or request.tool_choice == "none":
         return None
@@ -99,23 +99,25 @@ def _as_written(value: Any) -> Any:
     return {key: _as_written(value[key]) for key in keys}
 
 
-def _list_violations(definitions: Sequence[Definition]) -> Violations:
-    if len(definitions) > _MAX_TOOLS:
-        yield "tools", f"at most {_MAX_TOOLS} tools, got {len(definitions)}"
-    if len(json.dumps(definitions)) > _MAX_CHARACTERS:
-        yield "tools", f"at most {_MAX_CHARACTERS} characters of JSON"
-    names = [definition["function"]["name"] for definition in definitions]
-    for index, name in enumerate(names):
-        if name in names[:index]:
-            yield f"tools[{index}].name", "another tool has this name"
+def _size_violations(tools: Sequence[inference_pb2.Tool]) -> Violations:
+    """Before anything is made of them: that takes time, which is not theirs alone."""
+    if len(tools) > _MAX_TOOLS:
+        yield "tools", f"at most {_MAX_TOOLS} tools, got {len(tools)}"
+    num_bytes = sum(tool.ByteSize() for tool in tools)
+    if num_bytes > _MAX_BYTES:
+        yield "tools", f"at most {_MAX_BYTES} bytes of them, got {num_bytes}"
 
 
 def _tool_violations(definitions: Sequence[Definition]) -> Violations:
-    for index, definition in enumerate(definitions[:_MAX_TOOLS]):
-        function = definition["function"]
-        if not _NAME.fullmatch(function["name"]):
+    names: set[str] = set()
+    for index, definition in enumerate(definitions):
+        name, parameters = (definition["function"][key] for key in ("name", "parameters"))
+        if not _NAME.fullmatch(name):
             yield f"tools[{index}].name", "1 to 64 letters, digits, underscores and hyphens"
-        problem = _schema_problem(function["parameters"])
+        elif name in names:
+            yield f"tools[{index}].name", "another tool has this name"
+        names.add(name)
+        problem = _schema_problem(parameters)
         if problem:
             yield f"tools[{index}].parameters", problem
 

@@ -33,6 +33,49 @@ NAMESPACES = (
     "{% endif %}{% set ns.n = ns.n + 1 %}{{ ns.n }}:{{ m | tojson }}\n{% endfor %}"
     "{{ dict(a=1) | tojson }}{{ strftime_now('%Y') | length }}{% if tools %}tools{% endif %}"
 )
+# The shape of Qwen 2.5's and Hermes' templates.
+HERMES = """{%- if tools %}
+    {{- '<|im_start|>system\\n# Tools\\n\\n<tools>' }}
+    {%- for tool in tools %}
+        {{- "\\n" }}
+        {{- tool | tojson }}
+    {%- endfor %}
+    {{- "\\n</tools><|im_end|>\\n" }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if (message.role == "user") or (message.role == "assistant" and not message.tool_calls) %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- elif message.role == "assistant" %}
+        {{- '<|im_start|>' + message.role }}
+        {%- if message.content %}
+            {{- '\\n' + message.content }}
+        {%- endif %}
+        {%- for tool_call in message.tool_calls %}
+            {%- if tool_call.function is defined %}
+                {%- set tool_call = tool_call.function %}
+            {%- endif %}
+            {{- '\\n<tool_call>\\n{"name": "' }}
+            {{- tool_call.name }}
+            {{- '", "arguments": ' }}
+            {{- tool_call.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- elif message.role == "tool" %}
+        {%- if (loop.index0 == 0) or (messages[loop.index0 - 1].role != "tool") %}
+            {{- '<|im_start|>user' }}
+        {%- endif %}
+        {{- '\\n<tool_response>\\n' }}
+        {{- message.content }}
+        {{- '\\n</tool_response>' }}
+        {%- if loop.last or (messages[loop.index0 + 1].role != "tool") %}
+            {{- '<|im_end|>\\n' }}
+        {%- endif %}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}"""
 SCHEMA = {
     "type": "object",
     "properties": {"a": {"type": "number"}, "b": {"type": "integer", "minimum": 5}},
@@ -55,13 +98,24 @@ MESSAGES = [
     ),
     ChatMessage(role="user", content="日本"),
 ]
+RESULTS = [
+    ChatMessage(role="tool", content="4", tool_call_id="1"),
+    ChatMessage(role="tool", content="five", tool_call_id="2"),
+]
+WITH_RESULTS = [*MESSAGES[:2], *RESULTS, MESSAGES[2]]
 
 
-@pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHATML, LLAMA_2, NAMESPACES])
-def test_it_equals_transformers(tmp_path: Path, template: str) -> None:
+@pytest.mark.parametrize(
+    ("template", "messages"),
+    [
+        *((template, MESSAGES) for template in (CHAT_TEMPLATE, CHATML, LLAMA_2, NAMESPACES)),
+        *((template, WITH_RESULTS) for template in (CHAT_TEMPLATE, HERMES, NAMESPACES)),
+    ],
+)
+def test_it_equals_transformers(tmp_path: Path, template: str, messages: list[ChatMessage]) -> None:
     model = write_model(tmp_path, chat_template=template)
     tokenizer = read_model_files(model).tokenizer
-    conversation = conversation_of(MESSAGES)
+    conversation = conversation_of(messages)
     theirs = AutoTokenizer.from_pretrained(model).apply_chat_template(
         conversation, tokenize=False, add_generation_prompt=True
     )
@@ -74,11 +128,11 @@ TOOLS = [
 ]
 
 
-@pytest.mark.parametrize("template", [CHAT_TEMPLATE, NAMESPACES])
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, HERMES, NAMESPACES])
 def test_tools_equal_transformers(tmp_path: Path, template: str) -> None:
     model = write_model(tmp_path, chat_template=template)
     tokenizer = read_model_files(model).tokenizer
-    conversation = conversation_of(MESSAGES)
+    conversation = conversation_of(WITH_RESULTS)
     offered = offered_tools(ChatRequest(tools=TOOLS), "hermes")
     assert offered is not None
     function = {"name": "add", "description": "Adds <numbers>.", "parameters": SCHEMA}
