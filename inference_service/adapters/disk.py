@@ -1,12 +1,17 @@
 """Adapter directories on disk: `{root}/sha256-<hex>/`, whole and verified or not there at all.
 
+A download under way is `{root}/.partial-sha256-<hex>/`. It outlives the process: the next one goes
+on with it.
+
 Plain blocking functions over one directory; who may call them when is the store's business.
 """
 
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +20,11 @@ from typing import Final
 from inference_service.adapters.artifact import Artifact, ArtifactFile
 
 _READ_BYTES: Final = 1024 * 1024
-_PARTIAL: Final = ".partial-"
 _PREFIX: Final = "sha256-"
+_PARTIAL: Final = ".partial-"
+_NAME: Final = re.compile(r"sha256-[0-9a-f]{64}")
+_DOOMED: Final = ".doomed-"
+MAX_PARTIAL_SECONDS: Final = 24 * 3600.0
 
 
 class StoreLockedError(RuntimeError):
@@ -33,12 +41,13 @@ class FileMark:
 
 
 @dataclass(frozen=True)
-class StoredAdapter:
+class Stored:
     """A directory found at start; nothing is known about its content yet."""
 
     digest: str
     size_bytes: int
-    modified_ns: int
+    modified_at: float
+    is_partial: bool
 
 
 class AdapterDisk:
@@ -48,8 +57,8 @@ class AdapterDisk:
         self._root = root
         self._lock: int | None = None
 
-    def open(self) -> list[StoredAdapter]:
-        """Creates the root, drops what an earlier process left unfinished, lists the rest.
+    def open(self) -> list[Stored]:
+        """Creates the root, drops what nobody will go on with, lists the rest, oldest first.
 
         StoreLockedError when another process works in it: it would lose its downloads.
         """
@@ -57,13 +66,12 @@ class AdapterDisk:
         self._lock = _locked(self._root / ".lock")
         found = []
         for path in self._root.iterdir():
-            if path.name.startswith(_PARTIAL):
+            stored = _stored(path)
+            if stored is not None:
+                found.append(stored)
+            elif path.name.startswith((_PARTIAL, _DOOMED)):
                 shutil.rmtree(path, ignore_errors=True)
-            elif path.name.startswith(_PREFIX) and path.is_dir():
-                size_bytes = sum(file.stat().st_size for file in path.iterdir())
-                digest = path.name.replace(_PREFIX, "sha256:", 1)
-                found.append(StoredAdapter(digest, size_bytes, path.stat().st_mtime_ns))
-        return sorted(found, key=lambda stored: stored.modified_ns)
+        return sorted(found, key=lambda stored: stored.modified_at)
 
     def close(self) -> None:
         """Lets another process have the directory."""
@@ -75,11 +83,23 @@ class AdapterDisk:
         """`digest` was checked when it was received: it is hex, never a path."""
         return self._root / digest.replace("sha256:", _PREFIX, 1)
 
-    def new_partial(self) -> Path:
-        """A fresh directory to download into."""
-        path = self._root / f"{_PARTIAL}{uuid.uuid4().hex}"
-        path.mkdir(mode=0o700)
+    def partial_of(self, digest: str) -> Path:
+        return self._root / f"{_PARTIAL}{digest.replace('sha256:', _PREFIX, 1)}"
+
+    def open_partial(self, artifact: Artifact) -> Path:
+        """The directory to download into, with nothing in it but files of the artifact."""
+        path = self.partial_of(artifact.digest)
+        path.mkdir(mode=0o700, exist_ok=True)
+        names = {file.file_name for file in artifact.files}
+        for entry in path.iterdir():
+            if entry.name not in names or entry.is_symlink() or not entry.is_file():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         return path
+
+    def partial_size(self, digest: str) -> int:
+        """Bytes of an unfinished download; 0 where there is none."""
+        path = self.partial_of(digest)
+        return _size_of(path) if path.is_dir() else 0
 
     def publish(self, partial: Path, digest: str) -> None:
         """Makes a verified directory the adapter's, in one step."""
@@ -87,7 +107,7 @@ class AdapterDisk:
 
     def detach(self, path: Path) -> Path | None:
         """Takes a directory out of the way in one quick step; what to `erase` then, if anything."""
-        doomed = self._root / f"{_PARTIAL}{uuid.uuid4().hex}"
+        doomed = self._root / f"{_DOOMED}{uuid.uuid4().hex}"
         try:
             path.rename(doomed)
         except FileNotFoundError:
@@ -119,25 +139,21 @@ class AdapterDisk:
             return False
 
 
-class FileSink:
-    """A file being written; knows its size and sha256 without reading it again."""
+def _stored(path: Path) -> Stored | None:
+    """What a directory holds; None for what is not to be kept, or not ours."""
+    name = path.name.removeprefix(_PARTIAL)
+    if not _NAME.fullmatch(name) or not path.is_dir():
+        return None
+    is_partial = name != path.name
+    modified_at = max(entry.lstat().st_mtime for entry in (path, *path.iterdir()))
+    if is_partial and modified_at < time.time() - MAX_PARTIAL_SECONDS:
+        return None
+    digest = name.replace(_PREFIX, "sha256:", 1)
+    return Stored(digest, _size_of(path), modified_at, is_partial)
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("xb")
-        self._sha256 = hashlib.sha256()
-        self.size_bytes = 0
 
-    def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._sha256.update(data)
-        self.size_bytes += len(data)
-
-    def close(self) -> None:
-        # No fsync: what a crash leaves behind is verified again before it is used.
-        self._file.close()
-
-    def matches(self, file: ArtifactFile) -> bool:
-        return self.size_bytes == file.size_bytes and self._sha256.hexdigest() == file.sha256
+def _size_of(path: Path) -> int:
+    return sum(file.lstat().st_size for file in path.iterdir())
 
 
 def _locked(path: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from inference_service.adapters.artifact import Artifact, ArtifactFile
-from inference_service.adapters.disk import FileSink
+from inference_service.adapters.file_sink import FileSink
 from inference_service.adapters.registry_client import registry_unavailable
 from lorikeet.rpc.errors import UnavailableError
 from protos import registry_pb2
@@ -49,20 +49,23 @@ class Downloader:
     async def fetch(
         self, artifact: Artifact, tenant: str, directory: Path, on_progress: OnProgress
     ) -> None:
-        """Fills `directory`; CorruptDownloadError when the bytes are not the registered ones.
+        """Fills `directory`, going on with what is there.
 
+        CorruptDownloadError when the bytes are not the registered ones;
         UNAVAILABLE when the registry stays away; other registry errors pass through.
         """
         done = 0
         for file in artifact.files:
             before = done
             sink = await asyncio.to_thread(FileSink, directory / file.file_name)
+            on_progress(before + sink.size_bytes, artifact.size_bytes)
             try:
                 async for num_bytes in self._fill(sink, artifact, file, tenant):
                     done = before + num_bytes
                     on_progress(done, artifact.size_bytes)
             finally:
                 sink.close()
+            done = before + sink.size_bytes
             if not sink.matches(file):
                 raise CorruptDownloadError(f"{file.file_name} of {artifact.version_name}")
 

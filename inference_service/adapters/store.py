@@ -8,52 +8,28 @@ Owner of all its state, on one event loop: only checks and file writes run in th
 """
 
 import asyncio
-import errno
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference_service.adapters.artifact import Artifact
-from inference_service.adapters.disk import AdapterDisk, FileMark
+from inference_service.adapters.disk import MAX_PARTIAL_SECONDS, AdapterDisk
 from inference_service.adapters.download import (
     ArtifactReader,
     CorruptDownloadError,
     Downloader,
     OnProgress,
 )
+from inference_service.adapters.store_errors import NO_SPACE, corrupt, disk_full
+from inference_service.adapters.store_records import Entry, Flight, Partial
 from lorikeet.rpc.errors import (
-    DataLossError,
     FailedPreconditionError,
     PermissionDeniedError,
-    ResourceExhaustedError,
 )
 
 logger = logging.getLogger(__name__)
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-
-
-@dataclass
-class _Entry:
-    """An adapter on disk. `marks` are of when it was last verified; None: not yet."""
-
-    size_bytes: int
-    marks: tuple[FileMark, ...] | None = None
-
-
-@dataclass
-class _Flight:
-    """One download or verification that any number of requests wait for."""
-
-    artifact: Artifact
-    listeners: list[OnProgress] = field(default_factory=list)
-    task: asyncio.Task[Path] | None = None
-
-    def report(self, done: int, total: int) -> None:
-        for listener in self.listeners:
-            listener(done, total)
 
 
 class AdapterStore:
@@ -63,8 +39,9 @@ class AdapterStore:
         self._disk = AdapterDisk(root)
         self._downloader = Downloader(reader)
         self._max_bytes = max_bytes
-        self._entries: dict[str, _Entry] = {}  # least recently used first
-        self._flights: dict[str, _Flight] = {}
+        self._entries: dict[str, Entry] = {}  # least recently used first
+        self._partials: dict[str, Partial] = {}  # the oldest first
+        self._flights: dict[str, Flight] = {}
         self._num_leases: dict[str, int] = {}
         self._kept: set[str] = set()
         self._lease_ended: dict[str, asyncio.Event] = {}  # of those waited for
@@ -75,7 +52,10 @@ class AdapterStore:
         StoreLockedError when another process uses the directory.
         """
         for stored in await asyncio.to_thread(self._disk.open):
-            self._entries[stored.digest] = _Entry(stored.size_bytes)
+            if stored.is_partial:
+                self._partials[stored.digest] = Partial(stored.size_bytes, stored.modified_at)
+            else:
+                self._entries[stored.digest] = Entry(stored.size_bytes)
 
     async def close(self) -> None:
         """Ends running downloads."""
@@ -143,6 +123,7 @@ class AdapterStore:
                 reason="ADAPTER_IN_USE",
                 metadata={"digest": digest},
             )
+        await self._drop_partial(digest)
         if self._entries.pop(digest, None):
             await self._remove(self._disk.path_of(digest))
 
@@ -165,7 +146,7 @@ class AdapterStore:
                 # The tenant it was read for lost its access; this one was resolved by itself.
             except CorruptDownloadError as error:
                 if flight.artifact.version_name == artifact.version_name:
-                    raise _corrupt(artifact) from error
+                    raise corrupt(artifact) from error
                 # Another version with the same digest; what is stored for this one may be sound.
         self._entries[artifact.digest] = self._entries.pop(artifact.digest)  # newest now
         if on_progress:
@@ -182,13 +163,13 @@ class AdapterStore:
             and entry.marks == self._disk.marks(artifact)
         )
 
-    def _start_flight(self, artifact: Artifact, tenant: str) -> _Flight:
-        flight = self._flights[artifact.digest] = _Flight(artifact)
+    def _start_flight(self, artifact: Artifact, tenant: str) -> Flight:
+        flight = self._flights[artifact.digest] = Flight(artifact)
         flight.task = asyncio.create_task(self._bring(flight, tenant))
         flight.task.add_done_callback(_retrieve_exception)
         return flight
 
-    async def _bring(self, flight: _Flight, tenant: str) -> Path:
+    async def _bring(self, flight: Flight, tenant: str) -> Path:
         artifact = flight.artifact
         path = self._disk.path_of(artifact.digest)
         try:
@@ -203,30 +184,46 @@ class AdapterStore:
             await self._download(flight, tenant, num_attempts)
             return self._keep(artifact)
         except OSError as error:
-            if error.errno not in _NO_SPACE:
+            if error.errno not in NO_SPACE:
                 raise
-            raise _disk_full(artifact, "the disk is full") from error
+            raise disk_full(artifact, "the disk is full") from error
         finally:
             del self._flights[artifact.digest]
 
     def _keep(self, artifact: Artifact) -> Path:
         marks = self._disk.marks(artifact)
-        self._entries[artifact.digest] = _Entry(artifact.size_bytes, marks)
+        self._entries[artifact.digest] = Entry(artifact.size_bytes, marks)
         return self._disk.path_of(artifact.digest)
 
-    async def _download(self, flight: _Flight, tenant: str, num_attempts: int) -> None:
+    async def _download(self, flight: Flight, tenant: str, num_attempts: int) -> None:
         artifact = flight.artifact
+        # What an earlier try left may be damaged by now: that says nothing about the registry.
+        num_attempts += self._partials.pop(artifact.digest, None) is not None
         for _ in range(num_attempts):
-            partial = await asyncio.to_thread(self._disk.new_partial)
+            partial = await asyncio.to_thread(self._disk.open_partial, artifact)
             try:
                 await self._downloader.fetch(artifact, tenant, partial, flight.report)
                 self._disk.publish(partial, artifact.digest)
                 return
             except CorruptDownloadError as error:
                 logger.error("a download is corrupt: %s", error)
-            finally:
                 await self._remove(partial)
+            except OSError:  # the disk is full, or broken
+                await self._remove(partial)
+                raise
+            except BaseException:
+                self._leave(artifact.digest)
+                raise
         raise CorruptDownloadError(artifact.version_name)
+
+    def _leave(self, digest: str) -> None:
+        """An unfinished download stays on disk, for the next try to go on with."""
+        if size_bytes := self._disk.partial_size(digest):
+            self._partials[digest] = Partial(size_bytes, time.time())
+
+    async def _drop_partial(self, digest: str) -> None:
+        if self._partials.pop(digest, None):
+            await self._remove(self._disk.partial_of(digest))
 
     async def _remove(self, path: Path) -> None:
         # Detached before anything is awaited, so that nobody can find it half gone.
@@ -234,12 +231,20 @@ class AdapterStore:
             await asyncio.to_thread(self._disk.erase, doomed)
 
     async def _make_room(self, artifact: Artifact) -> None:
-        """Removes idle adapters until this one fits beside what is stored and what is coming."""
+        """Removes what is idle until this one fits beside what is stored and what is coming.
+
+        Unfinished downloads go first, those that are too old in any case.
+        """
+        too_old = time.time() - MAX_PARTIAL_SECONDS
+        for digest, partial in list(self._partials.items()):
+            is_over = self._num_bytes_wanted() > self._max_bytes
+            if digest not in self._flights and (is_over or partial.left_at < too_old):
+                await self._drop_partial(digest)
         while self._num_bytes_wanted() > self._max_bytes:
             idle = (digest for digest in self._entries if self._is_idle(digest))
             victim = next(idle, None)
             if victim is None:
-                raise _disk_full(artifact, "the adapters in use fill the disk budget")
+                raise disk_full(artifact, "the adapters in use fill the disk budget")
             await self.delete(victim)
 
     def _is_idle(self, digest: str) -> bool:
@@ -247,30 +252,18 @@ class AdapterStore:
         return not held and digest not in self._flights
 
     def _num_bytes_wanted(self) -> int:
-        """What is stored and what is on its way."""
+        """What is stored, was begun, and is on its way."""
         stored = sum(entry.size_bytes for entry in self._entries.values())
+        stored += sum(
+            partial.size_bytes
+            for digest, partial in self._partials.items()
+            if digest not in self._flights
+        )
         return stored + sum(
             flight.artifact.size_bytes
             for digest, flight in self._flights.items()
             if digest not in self._entries
         )
-
-
-def _corrupt(artifact: Artifact) -> DataLossError:
-    return DataLossError(
-        f"the artifact of {artifact.version_name} is corrupt",
-        reason="ARTIFACT_CORRUPT",
-        metadata={"version": artifact.version_name, "digest": artifact.digest},
-    )
-
-
-def _disk_full(artifact: Artifact, why: str) -> ResourceExhaustedError:
-    return ResourceExhaustedError(
-        f"no room on disk for {artifact.version_name}, {artifact.size_bytes} bytes: {why}",
-        reason="ADAPTER_DISK_FULL",
-        metadata={"version": artifact.version_name},
-        retry_after=1.0,
-    )
 
 
 def _retrieve_exception(task: asyncio.Task[Path]) -> None:

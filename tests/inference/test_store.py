@@ -3,6 +3,7 @@
 import asyncio
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.inference.artifacts import (
     damages,
     make_files,
 )
+from tests.inference.world import eventually
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -69,7 +71,7 @@ async def test_a_registry_that_stays_away_is_unavailable(tmp_path: Path) -> None
     with pytest.raises(UnavailableError) as error:
         await read(store, reader.add(make_files()))
     assert error.value.retry_after
-    assert left_over(tmp_path) == []
+    assert len(left_over(tmp_path)) == 1, "to be gone on with"
 
 
 async def test_a_chunk_damaged_on_its_way_is_asked_for_again(tmp_path: Path) -> None:
@@ -267,4 +269,101 @@ async def test_a_full_disk_ends_in_an_error_and_leaves_nothing(small_disk: Path)
         assert full.value.retry_after
         assert left_over(small_disk) == []
     assert await read(store, reader.add(small, "tenants/acme/adapters/small/versions/1")) == small
+    await store.close()
+
+
+async def interrupted(root: Path, files: dict[str, bytes]) -> Artifact:
+    """A download that a registry which went away left unfinished, in a process that has ended."""
+    reader = MemoryReader(breaks_at(*range(5, 100)))
+    artifact = reader.add(files)
+    store = await open_store(root, reader)
+    with pytest.raises(UnavailableError):
+        await read(store, artifact)
+    await store.close()
+    return artifact
+
+
+async def test_a_download_goes_on_after_a_restart(tmp_path: Path) -> None:
+    files = make_files()
+    artifact = await interrupted(tmp_path, files)
+    reader = MemoryReader()
+    reader.add(files)
+    store = await open_store(tmp_path, reader)
+    seen: list[int] = []
+    async with store.lease(artifact, "acme", lambda done, _: seen.append(done)):
+        pass
+    assert await read(store, artifact) == files
+    assert reader.offsets == [(WEIGHTS, 3000)], "what was there is not read again"
+    assert seen == sorted(seen)
+    assert left_over(tmp_path) == []
+    await store.close()
+
+
+async def test_a_download_goes_on_after_its_process_was_killed(tmp_path: Path) -> None:
+    """Closing a store in the middle leaves what a killed process does: files, and no more."""
+    reader, files = MemoryReader(seconds=0.005), make_files(size=50_000)
+    artifact = reader.add(files)
+    store = await open_store(tmp_path, reader)
+    reading = asyncio.create_task(read(store, artifact))
+    await eventually(lambda: reader.num_chunks >= 10, 5)
+    await store.close()
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    again = MemoryReader()
+    again.add(files)
+    store = await open_store(tmp_path, again)
+    assert await read(store, artifact) == files
+    ((name, offset),) = again.offsets
+    assert (name, offset > 0) == (WEIGHTS, True)
+    await store.close()
+
+
+@pytest.mark.parametrize("damage", ["flip", "extend", "link", "directory", "extra"])
+async def test_a_damaged_beginning_is_begun_anew(tmp_path: Path, damage: str) -> None:
+    files = make_files()
+    artifact = await interrupted(tmp_path, files)
+    (partial,) = (tmp_path / "adapters").glob(".partial-*")
+    weights = partial / WEIGHTS
+    if damage == "flip":
+        weights.write_bytes(b"x" + weights.read_bytes()[1:])
+    elif damage == "extend":
+        weights.write_bytes(b"x" * 100_000)
+    elif damage == "extra":
+        (partial / "evil.py").write_text("print()")
+    else:
+        weights.unlink()
+        weights.mkdir() if damage == "directory" else weights.symlink_to("/etc/passwd")
+    reader = MemoryReader()
+    reader.add(files)
+    store = await open_store(tmp_path, reader)
+    assert await read(store, artifact) == files
+    assert left_over(tmp_path) == []
+    await store.close()
+
+
+async def test_beginnings_count_and_are_given_up_first(tmp_path: Path) -> None:
+    files = make_files(1)
+    begun = await interrupted(tmp_path, files)
+    reader = MemoryReader()
+    others = [
+        reader.add(make_files(seed), f"tenants/acme/adapters/a/versions/{seed}")
+        for seed in range(2, 4)
+    ]
+    store = await open_store(tmp_path, reader, max_bytes=2 * begun.size_bytes + 1)
+    await read(store, others[0])
+    assert len(left_over(tmp_path)) == 1, "there is room beside it"
+    await read(store, others[1])
+    assert left_over(tmp_path) == []
+    assert set(store.sizes()) == {other.digest for other in others}
+    await store.close()
+
+
+async def test_beginnings_that_nobody_went_on_with_are_collected(tmp_path: Path) -> None:
+    await interrupted(tmp_path, make_files())
+    (partial,) = (tmp_path / "adapters").glob(".partial-*")
+    long_ago = time.time() - 25 * 3600
+    for path in (*partial.iterdir(), partial):
+        os.utime(path, (long_ago, long_ago))
+    store = await open_store(tmp_path, MemoryReader())
+    assert left_over(tmp_path) == []
     await store.close()
