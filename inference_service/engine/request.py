@@ -245,6 +245,7 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     num_running: int
     num_waiting: int
     num_steps: int
+    steps: StepStats
     adapters: list[AdapterResidency]
     cached_pages: int = 0
     host_bytes: int = 0
@@ -255,7 +256,6 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     num_prefix_hits: int = 0
     num_prefix_queries: int = 0
     device_memory: DeviceMemory | None = None
-    steps: StepStats | None = None
 
 
 class EngineInfo(msgspec.Struct, frozen=True, tag="info"):

@@ -44,8 +44,6 @@ def engine_families(sample: Sample) -> Iterator[Metric]:
 
 def _steps(stats: EngineStats) -> Iterator[Metric]:
     steps = stats.steps
-    if steps is None:
-        return
     yield histogram("lorikeet_step_sequences", "Sequences in a step.", steps.sizes)
     yield histogram("lorikeet_step_tokens", "Tokens computed in a step.", steps.tokens)
     yield histogram("lorikeet_step_seconds", "Time of a step.", steps.seconds)

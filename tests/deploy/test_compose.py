@@ -127,8 +127,11 @@ def test_addresses_name_services_and_their_ports() -> None:
     inference = SERVICES["inference"]["environment"]["LORIKEET_INFERENCE_REGISTRY"]
     assert inference == f"registry:{port(registry['LORIKEET_REGISTRY_LISTEN'])}"
     scrape = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    (target,) = scrape["scrape_configs"][0]["static_configs"][0]["targets"]
-    assert target == f"registry:{port(registry['LORIKEET_REGISTRY_METRICS_LISTEN'])}"
+    jobs = {job["job_name"]: job["static_configs"] for job in scrape["scrape_configs"]}
+    assert jobs.keys() == {"registry", "inference"}
+    for service, configs in jobs.items():
+        listens = SERVICES[service]["environment"][f"LORIKEET_{service.upper()}_METRICS_LISTEN"]
+        assert configs == [{"targets": [f"{service}:{port(listens)}"]}]
 
 
 def test_volumes_are_declared_and_handed_over() -> None:

@@ -40,7 +40,6 @@ def test_steps_are_counted_by_sequences_and_tokens(engine: Engine) -> None:
     run_to_end(engine, [submit(1, 10, 4), submit(2, 20, 4)])
     stats = stats_of(engine)
     steps = stats.steps
-    assert steps is not None
     assert (steps.num_prefill_tokens, steps.num_decode_tokens) == (30, 2 * 3)
     assert sum(steps.sizes.counts) == sum(steps.seconds.counts) == stats.num_steps == 4
     assert steps.sizes.counts[steps.sizes.bounds.index(2)] == 4

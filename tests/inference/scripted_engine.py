@@ -20,6 +20,7 @@ from inference_service.engine.request import (
     TokenLogprob,
     TokenOutput,
 )
+from inference_service.engine.step_counts import StepCounts
 
 Step = TokenOutput | Exception | float
 """An output, an error to raise, or seconds to wait."""
@@ -195,6 +196,7 @@ class ScriptedEngine:
             num_running=sum(not call.closed for call in self.calls),
             num_waiting=0,
             num_steps=7,
+            steps=StepCounts().reading(),
             adapters=[self._residency(digest) for digest in self.paths],
             device_memory=DeviceMemory(100, 60, 20),
         )
