@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from functools import partial
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -11,6 +12,7 @@ from inference_service.adapters.disk import StoreLockedError
 from inference_service.config import CredentialsError, Settings
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.process import ChildEngineClient
+from inference_service.engine.watchdog import Patience
 from inference_service.model_files import ModelFilesError
 from inference_service.service import InferenceService, MakeEngine, StartError
 from inference_service.tokenizer import TokenizerMissingError
@@ -50,7 +52,12 @@ async def _serve(settings: Settings, make_engine: MakeEngine) -> None:
     await run_until_signal(service.stop, stop_with_stdin=settings.stop_with_stdin)
 
 
-def main(make_engine: MakeEngine = ChildEngineClient) -> None:
+def _child_engine(settings: Settings) -> MakeEngine:
+    patience = Patience(settings.engine_start_seconds, settings.engine_stall_seconds)
+    return partial(ChildEngineClient, patience=patience)
+
+
+def main(make_engine: MakeEngine | None = None) -> None:
     """Exits with 1 and one clear line when it cannot start, with 2 when told something wrong."""
     try:
         settings = Settings(_cli_parse_args=True)  # type: ignore[call-arg]
@@ -59,7 +66,7 @@ def main(make_engine: MakeEngine = ChildEngineClient) -> None:
         sys.exit(2)
     configure_logging(settings.log_level, settings.log_format)
     try:
-        asyncio.run(_serve(settings, make_engine))
+        asyncio.run(_serve(settings, make_engine or _child_engine(settings)))
     except _START_ERRORS as error:
         sys.exit(f"error: {error}")
 

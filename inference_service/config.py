@@ -98,6 +98,13 @@ class Settings(BaseSettings):
         ToolCallParser | None,
         Field(description="of the base model, and of adapters whose profile names none"),
     ] = None
+    engine_start_seconds: Annotated[
+        float, Field(gt=0, description="for the engine to load its model; then it is started again")
+    ] = 1800.0
+    engine_stall_seconds: Annotated[
+        float, Field(gt=0, description="without progress: longer than any step; then it is killed")
+    ] = 60.0
+
     adapter_disk_budget: Annotated[ByteSize, Field(description="of adapters on disk")] = ByteSize(
         8 << 30
     )

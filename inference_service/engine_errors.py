@@ -1,6 +1,7 @@
 """What the engine raises, as errors that callers may see."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from lorikeet.rpc.errors import (
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
+_MIN_RETRY_SECONDS = 0.5
 
 
 @contextmanager
@@ -31,16 +33,19 @@ def translated_engine_errors() -> Iterator[None]:
 def translated(error: EngineDiedError | EngineRefusedError) -> LorikeetError:
     """What a caller is told of it."""
     if isinstance(error, EngineDiedError):
-        return engine_restarting()
+        return engine_restarting(error.retry_at - time.monotonic())
     return _from_refusal(error)
 
 
-def engine_restarting() -> UnavailableError:
-    """The answer while there is no engine, and to streams that the old one ran."""
+def engine_restarting(seconds: float = _RETRY_SECONDS) -> UnavailableError:
+    """The answer while there is no engine, and to streams that the old one ran.
+
+    `seconds` until there should be another.
+    """
     return UnavailableError(
         "the engine ended and is being started again",
         reason="ENGINE_RESTARTING",
-        retry_after=_RETRY_SECONDS,
+        retry_after=max(_MIN_RETRY_SECONDS, seconds),
     )
 
 

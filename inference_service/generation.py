@@ -16,10 +16,7 @@ from inference_service.deadline import Deadline
 from inference_service.deadline_timer import DeadlineTimer
 from inference_service.engine.client import EngineClient, EngineDiedError, EngineRefusedError
 from inference_service.engine.request import TokenOutput
-from inference_service.engine_errors import (
-    engine_restarting,
-    translated,
-)
+from inference_service.engine_errors import translated, translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.generation_responses import chunk_responses, complete_response
 from inference_service.known_adapters import KnownAdapters
@@ -188,8 +185,8 @@ class Generations:
 
     async def _load_adapter(self, run: _Run, stack: AsyncExitStack) -> None:
         """Brings the adapter to the engine; its files stay on disk until `stack` ends."""
-        if not self.engine.is_alive:
-            raise engine_restarting()
+        with translated_engine_errors():
+            self.engine.check_alive()
         admitted = run.admitted
         if admitted.adapter is None:
             return

@@ -1,6 +1,7 @@
 """The client's side of the conversation with an engine: who waits for which reply."""
 
 import asyncio
+import copy
 import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
@@ -95,7 +96,7 @@ class EngineCalls:
         priority: int = 0,
         weight: float = 1.0,
     ) -> AsyncGenerator[TokenOutput, None]:
-        self._check_open()
+        self.check_alive()
         request_id = next(self._numbers)
         mailbox = self._streams[request_id] = Mailbox()
         ended = False
@@ -155,7 +156,7 @@ class EngineCalls:
         return answer
 
     async def _call(self, make: Callable[[int], Command]) -> _Answer:
-        self._check_open()
+        self.check_alive()
         number = next(self._numbers)
         answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
@@ -174,11 +175,11 @@ class EngineCalls:
         else:
             answer.set_result(result)
 
-    def _check_open(self) -> None:
+    def check_alive(self) -> None:
         if self._closed_by is not None:
             raise _again(self._closed_by)
 
 
 def _again(reason: Exception) -> Exception:
     """Each is raised on its own: one that is shared would collect the tracebacks of all."""
-    return type(reason)(*reason.args)
+    return copy.copy(reason)

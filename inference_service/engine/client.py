@@ -15,7 +15,14 @@ from inference_service.engine.request import (
 
 
 class EngineDiedError(RuntimeError):
-    """The engine ended; the streams it ran are lost, and it is being started again."""
+    """The engine ended; the streams it ran are lost, and it is being started again.
+
+    `retry_at`, by time.monotonic(), is when it may be back; 0 if nobody knows.
+    """
+
+    def __init__(self, message: str, retry_at: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_at = retry_at
 
 
 class EngineRefusedError(RuntimeError):
@@ -41,6 +48,9 @@ class EngineClient(Protocol):
     @property
     def ends(self) -> Mapping[str, int]:
         """How often it ended by itself, by one of END_REASONS."""
+
+    def check_alive(self) -> None:
+        """EngineDiedError unless requests can be submitted now."""
 
     async def start(self) -> None:
         """Starts the engine and waits until its model is loaded."""

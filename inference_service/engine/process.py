@@ -1,38 +1,35 @@
-"""The engine in a child process: started, watched, spoken to, and started again when it dies."""
+"""The engine in a child process: started, watched, spoken to, and started again when it ends."""
 
 import asyncio
 import contextlib
+import itertools
 import logging
-import os
-import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 import zmq
-import zmq.asyncio
 
 from inference_service.engine.calls import EngineCalls
+from inference_service.engine.child import EngineChild
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
-from inference_service.engine.ends import why_ended
-from inference_service.engine.request import (
-    Command,
-    EngineInfo,
-    Reply,
-    Shutdown,
-)
+from inference_service.engine.ends import EngineEnd, ended_by_itself
+from inference_service.engine.request import Command, EngineInfo
+from inference_service.engine.restart_backoff import RestartBackoff
+from inference_service.engine.watchdog import Patience, wait_until_stalled
 
 logger = logging.getLogger(__name__)
-
-_STOP_SECONDS = 5.0
-_RESTART_SECONDS = 1.0
 
 
 class ChildEngineClient(EngineCalls):
     """An EngineClient over ZeroMQ on a private Unix socket. See EngineClient for the methods.
 
-    `module` is what runs in the child: a benchmark of the front end has one of its own.
+    An engine that ended, says what cannot be understood or makes no progress is ended and, after a
+    pause that grows, followed by another. `module` is what runs in the child: a benchmark of the
+    front end has one of its own.
     """
 
     def __init__(
@@ -40,18 +37,24 @@ class ChildEngineClient(EngineCalls):
         config: EngineConfig,
         on_health_change: Callable[[bool], None] = lambda _: None,
         *,
+        patience: Patience = Patience(),  # noqa: B008  (frozen)
         module: str = "inference_service.engine",
     ) -> None:
         super().__init__(self._send)
         self._config = config
+        self._patience = patience
         self._module = module
         self._on_health_change = on_health_change
         self._directory = tempfile.TemporaryDirectory(prefix="lorikeet-engine-")
         self._context = zmq.Context()
-        self._commands: zmq.Socket[bytes] | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._backoff = RestartBackoff()
+        self._child: EngineChild | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
         self._info: EngineInfo | None = None
+        self._began = 0.0  # the process that runs now, and when it was ready
+        self._ready_at: float | None = None
+        self._start_seconds = 0.0  # what the last one took to be ready
 
     @property
     def info(self) -> EngineInfo:
@@ -60,7 +63,7 @@ class ChildEngineClient(EngineCalls):
 
     @property
     def process_id(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._child.pid if self._child else None
 
     async def start(self) -> None:
         """Raises EngineDiedError when the first start fails, for instance on a bad checkpoint."""
@@ -78,71 +81,98 @@ class ChildEngineClient(EngineCalls):
 
     async def _supervise(self, started: asyncio.Future[None]) -> None:
         """One engine after another, until cancelled; the first must start."""
-        generation = 0
         try:
-            while True:
-                generation += 1
-                await self._run_once(generation, started)
+            for number in itertools.count(1):
+                pause = await self._run_once(number, started)
                 if not started.done():
                     started.set_exception(EngineDiedError("the engine did not start; see its log"))
                     return
-                logger.error("the engine ended and is started again")
-                await asyncio.sleep(_RESTART_SECONDS)
+                logger.info("the engine is started again in %.1f s", pause)
+                await asyncio.sleep(pause)
         finally:
+            self._close(EngineDiedError("the engine was closed"))
             if not started.done():
                 started.cancel()
 
-    async def _run_once(self, generation: int, started: asyncio.Future[None]) -> None:
-        """From the start of a process to its end, whatever ends it."""
-        endpoint = f"ipc://{self._directory.name}/{generation}"
-        commands = self._context.socket(zmq.PUSH)
-        replies = zmq.asyncio.Context.shadow(self._context).socket(zmq.PULL)
-        commands.bind(endpoint + "-commands")
-        replies.bind(endpoint + "-replies")
-        self._process = process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self._module, endpoint, str(os.getpid())),
-            msgspec.json.encode(self._config).decode(),
-        )
-        self._commands = commands
-        receiver = asyncio.create_task(self._receive(replies, started))
+    async def _run_once(self, number: int, started: asyncio.Future[None]) -> float:
+        """From the start of a process to its end; returns the seconds to wait before the next."""
+        child = self._child = EngineChild(self._context, f"ipc://{self._directory.name}/{number}")
+        self._began, self._ready_at = time.monotonic(), None
+        is_over = False
         try:
-            self._ends[why_ended(await process.wait())] += 1
+            await child.start(self._module, self._config)
+            end = await _first(_exit(child), self._receive(child, started), self._stall())
+            is_over = True
+            return self._ended(end)
         finally:
-            self._close(EngineDiedError("the engine ended; it is being started again"))
+            self._ready.clear()
             self._on_health_change(False)
-            receiver.cancel()
-            await _stop(process, commands)
-            commands.close(linger=0)
-            replies.close(linger=0)
+            await child.stop(at_once=is_over)
 
-    async def _receive(self, socket: zmq.asyncio.Socket, started: asyncio.Future[None]) -> None:
-        decoder = msgspec.msgpack.Decoder(Reply)
-        while True:
-            reply = decoder.decode(await socket.recv())
-            if isinstance(reply, EngineInfo):
-                self._info = reply
-                self._open()
-                self._on_health_change(True)
-                if not started.done():
-                    started.set_result(None)
-            else:
-                self._dispatch(reply)
+    def _ended(self, end: EngineEnd) -> float:
+        """Ends what waits for this engine, and tells it when there will be another."""
+        now = time.monotonic()
+        lived = 0.0
+        if self._ready_at is not None:
+            lived = now - self._ready_at
+            self._start_seconds = self._ready_at - self._began
+        pause = self._backoff.next(lived)
+        self._ends[end.reason] += 1
+        logger.error("the engine is down: %s", end.message)
+        self._close(
+            EngineDiedError(
+                "the engine ended and is being started again",
+                retry_at=now + pause + self._start_seconds,
+            )
+        )
+        return pause
+
+    async def _receive(self, child: EngineChild, started: asyncio.Future[None]) -> EngineEnd:
+        try:
+            async for reply in child.replies():
+                if isinstance(reply, EngineInfo):
+                    self._is_ready(reply)
+                    if not started.done():
+                        started.set_result(None)
+                else:
+                    self._dispatch(reply)
+        except msgspec.DecodeError as error:
+            return EngineEnd("unreadable", f"it sent what cannot be read: {error}")
+        raise AssertionError("replies have no end")
+
+    def _is_ready(self, info: EngineInfo) -> None:
+        self._info = info
+        self._ready_at = time.monotonic()
+        self._ready.set()
+        self._open()
+        self._on_health_change(True)
+
+    async def _stall(self) -> EngineEnd:
+        patience = self._patience
+        try:
+            async with asyncio.timeout(patience.start_seconds):
+                await self._ready.wait()
+        except TimeoutError:
+            return EngineEnd("stalled", f"it was not ready in {patience.start_seconds:g} s")
+        await wait_until_stalled(self.stats, patience.stall_seconds)
+        return EngineEnd("stalled", f"it made no progress in {patience.stall_seconds:g} s")
 
     def _send(self, command: Command) -> None:
-        """The queue of a PUSH socket to a live engine does not fill: commands are few and small."""
-        assert self._commands is not None
-        self._commands.send(msgspec.msgpack.encode(command), zmq.NOBLOCK)
+        assert self._child is not None
+        self._child.send(command)
 
 
-async def _stop(process: asyncio.subprocess.Process, commands: "zmq.Socket[bytes]") -> None:
-    if process.returncode is not None:
-        return
+async def _exit(child: EngineChild) -> EngineEnd:
+    return ended_by_itself(await child.wait())
+
+
+async def _first(*coroutines: Coroutine[Any, Any, EngineEnd]) -> EngineEnd:
+    """The result of whichever is done first; the others are cancelled."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     try:
-        commands.send(msgspec.msgpack.encode(Shutdown()), zmq.NOBLOCK)
-    except zmq.Again:  # it has not connected yet: it is still importing
-        process.kill()
-    try:
-        await asyncio.wait_for(process.wait(), _STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

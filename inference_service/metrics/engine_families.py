@@ -10,7 +10,7 @@ from inference_service.metrics.sample import Sample
 
 
 def engine_families(sample: Sample) -> Iterator[Metric]:
-    """Counters begin anew with the engine. While it is down, there is only lorikeet_engine_up."""
+    """Counters begin anew with the engine; while it is down, there is only that it is."""
     stats = sample.stats
     yield gauge("lorikeet_engine_up", "Whether the engine answers.", stats is not None)
     if stats is None:

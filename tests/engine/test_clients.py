@@ -112,7 +112,7 @@ async def test_a_killed_engine_ends_its_streams_and_comes_back(model_path: Path)
             changed.clear()
             await asyncio.wait_for(changed.wait(), 30)
         assert await tokens_of(client, [5, 6], SHORT) == before
-        assert client.ends == {"out_of_memory": 0, "killed": 1, "failed": 0}
+        assert {reason for reason, count in client.ends.items() if count} == {"killed"}
     assert health == [True, False, True, False]
 
 

@@ -112,6 +112,10 @@ class ScriptedEngine:
         if not self.is_alive:
             self.restart()
 
+    def check_alive(self) -> None:
+        if not self.is_alive:
+            raise EngineDiedError("it was told to")
+
     async def start(self) -> None:
         if self.start_error:
             raise self.start_error
@@ -184,8 +188,7 @@ class ScriptedEngine:
         return 0
 
     async def stats(self) -> EngineStats:
-        if not self.is_alive:
-            raise EngineDiedError("it was told to")
+        self.check_alive()
         return EngineStats(
             call_id=0,
             page_bytes=16,

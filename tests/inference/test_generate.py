@@ -184,7 +184,7 @@ async def test_bad_requests_are_refused_before_the_engine(
     [
         (EngineRefusedError("OUT_OF_PAGES", "no"), ResourceExhaustedError, "OUT_OF_PAGES"),
         (EngineRefusedError("ADAPTER_INVALID", "no"), FailedPreconditionError, "ADAPTER_INVALID"),
-        (EngineDiedError(), UnavailableError, "ENGINE_RESTARTING"),
+        (EngineDiedError("it was killed"), UnavailableError, "ENGINE_RESTARTING"),
         (RuntimeError("secret"), InternalError, "INTERNAL"),
     ],
 )

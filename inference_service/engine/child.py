@@ -1,0 +1,77 @@
+"""One engine process and the sockets to it, from its start to its end."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from inference_service.engine.config import EngineConfig
+from inference_service.engine.request import Command, Reply, Shutdown
+
+_STOP_SECONDS = 5.0
+
+
+class EngineChild:
+    """`python -m <module>` with two sockets on a private path; used once."""
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._commands = context.socket(zmq.PUSH)
+        self._replies = zmq.asyncio.Context.shadow(context).socket(zmq.PULL)
+        self._commands.bind(endpoint + "-commands")
+        self._replies.bind(endpoint + "-replies")
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self, module: str, config: EngineConfig) -> None:
+        """Returns when the process is there; its first reply comes when its model is loaded."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", module, self._endpoint, str(os.getpid())),
+            msgspec.json.encode(config).decode(),
+        )
+
+    def send(self, command: Command) -> None:
+        """The queue of a PUSH socket to a live engine does not fill: commands are few and small."""
+        self._commands.send(msgspec.msgpack.encode(command), zmq.NOBLOCK)
+
+    async def replies(self) -> AsyncIterator[Reply]:
+        """Until cancelled; msgspec.DecodeError for a message that is none of ours."""
+        decoder = msgspec.msgpack.Decoder(Reply)
+        while True:
+            yield decoder.decode(await self._replies.recv())
+
+    async def wait(self) -> int:
+        """Its exit status once it has ended by itself, negative for a signal."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """Asks it to end, unless it must not be waited for; then kills it. Closes the sockets."""
+        try:
+            await self._end(at_once)
+        finally:
+            self._commands.close(linger=0)
+            self._replies.close(linger=0)
+
+    async def _end(self, at_once: bool) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        if not at_once:
+            try:
+                self.send(Shutdown())
+                await asyncio.wait_for(process.wait(), _STOP_SECONDS)
+                return
+            except zmq.Again:  # it has not connected yet: it is still importing
+                pass
+            except TimeoutError:
+                pass
+        process.kill()  # a process that is stopped ends of it too
+        await process.wait()
