@@ -6,7 +6,7 @@ import pytest
 
 from inference_service.deadline import Deadline
 from inference_service.deadline_timer import DeadlineTimer
-from lorikeet.rpc.errors import DeadlineExceededError
+from lorikeet.rpc.errors import DeadlineExceededError, UnavailableError
 
 
 def _timer(seconds: float) -> DeadlineTimer:
@@ -46,3 +46,17 @@ async def test_nothing_happens_between_waits_or_after_the_request() -> None:
         pass
     with ended:
         await asyncio.sleep(0.05)
+
+
+async def test_it_may_end_before_its_deadline() -> None:
+    timer = _timer(60)
+    reason = UnavailableError("over", reason="OVER")
+    asyncio.get_running_loop().call_soon(timer.end, reason)
+    for _ in range(2):  # the wait that was under way, and any later one
+        with pytest.raises(UnavailableError) as ended, timer:
+            await asyncio.Event().wait()
+        assert ended.value is reason
+    timer.end(UnavailableError("another"))
+    with pytest.raises(UnavailableError) as ended, timer:
+        raise AssertionError("a wait began after the end")
+    assert ended.value is reason
