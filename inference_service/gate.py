@@ -4,9 +4,10 @@ What the registry said is remembered until its change feed says that it may be o
 as long as there is a lease on it. Without a lease nobody passes.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from grpc import aio
 
@@ -31,7 +32,8 @@ from lorikeet.rpc.names import TenantName
 
 logger = logging.getLogger(__name__)
 
-_REFUSALS = (
+_DENIAL_BEAT_SECONDS: Final = 0.025
+_REFUSALS: Final = (
     UnauthenticatedError,
     PermissionDeniedError,
     NotFoundError,
@@ -101,6 +103,7 @@ class Gate:
     ) -> Admitted:
         """Passes a request with these `tenant` and `adapter` fields, or says why not."""
         num_events = self._watch.num_events
+        began = asyncio.get_running_loop().time()
         presented, caller = await self._identify(context)
         try:
             effective = effective_tenant(caller, tenant)
@@ -108,6 +111,7 @@ class Gate:
             return Admitted(caller, effective, resolved, presented, num_events)
         except PermissionDeniedError as error:
             _log_denial(error, request_id=request_id, principal=caller.principal, tenant=tenant)
+            await _until_the_beat(began)
             raise
 
     async def still_admits(self, admitted: Admitted) -> bool:
@@ -172,6 +176,12 @@ class Gate:
         if not adapter:
             return None
         return parse_adapter_reference(adapter, own_tenant=tenant, base_model=self._base_model)
+
+
+async def _until_the_beat(began: float) -> None:
+    """How long a denial takes must not tell whether there was something to deny."""
+    elapsed = asyncio.get_running_loop().time() - began
+    await asyncio.sleep(-elapsed % _DENIAL_BEAT_SECONDS)
 
 
 def _log_denial(error: LorikeetError, **fields: str) -> None:
