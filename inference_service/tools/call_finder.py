@@ -45,7 +45,7 @@ class ToolCallFinder:
         self._awaited = "{" if call_format.is_bare else ""  # what ends a gap for a bare call
         self._had_call = False
         self._reader: Reader[str] | None = None
-        self._raw = ""  # of the call that is being read
+        self._raw: list[str] = []  # of the call that is being read
 
     def push(self, piece: str) -> Found:
         """Adds a piece; returns what is certain now."""
@@ -61,7 +61,7 @@ class ToolCallFinder:
     def flush(self) -> Found:
         """What was held back, once no more text will come."""
         if self._reader is not None:
-            self._end_malformed(self._raw, "the output ended before the call did")
+            self._end_malformed("", "the output ended before the call did")
         self._say(self._marker.flush())
         if not self._had_call:
             self._found.text += self._held
@@ -96,32 +96,33 @@ class ToolCallFinder:
             try:
                 reader.send(character)
             except StopIteration as end:
-                self._end_complete(self._raw + piece[: index + 1], end.value)
+                self._end_complete(piece[: index + 1], end.value)
                 return piece[index + 1 :]
             except MalformedCallError as error:
-                self._end_malformed(self._raw + piece[:index], str(error))
+                self._end_malformed(piece[:index], str(error))
                 return piece[index:]
-        self._raw += piece
+        self._raw.append(piece)
         return ""
 
     def _begin(self, opening: str, reader: Reader[str]) -> None:
         next(reader)
         self._reader = reader
-        self._raw, self._held = self._held + opening, ""
+        self._raw, self._held = [self._held, opening], ""
 
-    def _end_complete(self, raw: str, source: str) -> None:
+    def _end_complete(self, last: str, source: str) -> None:
         try:
             call = checked_call(source, self._format, self._tool_names)
         except MalformedCallError as error:
-            self._end_malformed(raw, str(error))
+            self._end_malformed(last, str(error))
             return
         self._found.calls.append(call)
-        self._reader, self._raw = None, ""
+        self._reader, self._raw = None, []
         self._is_gap, self._had_call = True, True
         self._awaited = ";" if self._format.is_bare else ""
 
-    def _end_malformed(self, raw: str, reason: str) -> None:
-        self._reader, self._raw = None, ""
+    def _end_malformed(self, last: str, reason: str) -> None:
+        raw = "".join([*self._raw, last])
+        self._reader, self._raw = None, []
         self._is_gap = False
         self._say(raw)
         self._found.errors.append(reason)

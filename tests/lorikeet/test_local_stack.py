@@ -108,6 +108,19 @@ def test_completions_and_logprobs_come_from_the_real_engine(served: Served) -> N
             assert each.top[0][1] >= each.top[1][1]
 
 
+def test_a_deadline_frees_the_engine_whatever_was_asked(served: Served) -> None:
+    endless: Sampling = {"n": 128, "max_tokens": MAX_MODEL_LEN, "ignore_eos": True, "seed": 1}
+    with served.client() as client:
+        with pytest.raises(errors.DeadlineExceededError):
+            client.generate("the quick brown fox", "small", timeout=0.1, **endless)
+        _eventually(lambda: _assert_idle(client))
+
+
+def _assert_idle(client: Client) -> None:
+    info = client.server_info()
+    assert (info.num_running, info.num_waiting, info.memory.kv_pages) == (0, 0, 0)
+
+
 def test_what_a_setting_may_not_be_is_named(served: Served) -> None:
     with served.client() as client, pytest.raises(errors.InvalidArgumentError) as caught:
         client.generate("the", logit_bias={10**6: 1.0}, min_p=2.0, logprobs=21, n=0)
@@ -256,6 +269,6 @@ def _eventually(attempt: Callable[[], object]) -> None:
         try:
             attempt()
             return
-        except (errors.LorikeetError, pytest.fail.Exception):
+        except (errors.LorikeetError, pytest.fail.Exception, AssertionError):
             assert time.monotonic() < deadline
             time.sleep(0.05)

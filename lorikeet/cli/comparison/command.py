@@ -17,6 +17,7 @@ from lorikeet.cli.comparison.run import Comparison, answer_all
 from lorikeet.cli.comparison.screen import screen_for
 from lorikeet.cli.comparison.view import totals
 from lorikeet.cli.failures import CommandError
+from lorikeet.cli.generation import TimeoutOption
 from lorikeet.cli.output import JsonOption, print_json, stdout
 from lorikeet.cli.sampling import with_sampling
 from lorikeet.cli.settings import Settings
@@ -44,6 +45,7 @@ def compare(
     max_streams: Annotated[
         int, typer.Option("--max-streams", min=1, help="So many at a time, over all prompts.")
     ] = 16,
+    timeout: TimeoutOption = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write answers to a .jsonl or .csv file.")
     ] = None,
@@ -58,7 +60,7 @@ def compare(
         prompts=texts,
         adapters=[*([""] if base else []), *adapters],
         as_chat=chat,
-        asked=cast("Asked", sampling),
+        asked=cast("Asked", {**sampling, "timeout": timeout}),
         max_streams=max_streams,
     )
     if not comparison.adapters:
