@@ -3,16 +3,30 @@
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from grpc import aio
+
+from inference_service.service import InferenceService
 from lorikeet.rpc.errors import LorikeetError, UnauthenticatedError, UnavailableError
 from protos import registry_pb2 as reg
 from registry_service.config import load_settings
 from registry_service.service import RegistryService
-from tests.inference.scripted_engine import steps_of
+from tests.inference.relay import Relay, running_relay
+from tests.inference.scripted_engine import ScriptedEngine, steps_of
 from tests.inference.test_revocations import ENDLESS, delete_keys, end_of, streaming
-from tests.inference.world import User, World, running_world, until
+from tests.inference.world import (
+    User,
+    World,
+    running_registry,
+    running_world,
+    settings_for,
+    until,
+)
+from tests.registry.support import USE, Client, grants, make_key, make_tenant
 
 
 async def refusal(user: User, adapter: str = "") -> LorikeetError | None:
@@ -100,3 +114,50 @@ async def test_users_do_not_pay_for_this_services_own_credential(tmp_path: Path)
         wrong = await refusal(User(world.channel, "lk_0_0"))
         assert isinstance(wrong, UnavailableError), "nobody can tell whose fault it is"
         assert await refusal(known) is None, "known, and there is a lease"
+
+
+@dataclass
+class Relayed:
+    """A front end that reaches its registry through a relay, and a stream that runs on it."""
+
+    relay: Relay
+    admin: Client
+    engine: ScriptedEngine
+    call: Any
+
+    async def delete_key(self) -> None:
+        request = reg.ListApiKeysRequest(parent="tenants/acme")
+        (key,) = (await self.admin("ListApiKeys", request)).api_keys
+        await self.admin("DeleteApiKey", reg.DeleteApiKeyRequest(name=key.name))
+
+
+@asynccontextmanager
+async def relayed(root: Path) -> AsyncIterator[Relayed]:
+    async with AsyncExitStack() as stack:
+        _, target, admin = await stack.enter_async_context(running_registry(root))
+        relay, address = await stack.enter_async_context(running_relay(target))
+        engine = ScriptedEngine()
+        service = InferenceService(settings_for(root, address), engine.attach)
+        channel = aio.insecure_channel(await service.start())
+        stack.push_async_callback(service.stop)
+        await stack.enter_async_context(channel)
+        await make_tenant(admin, "acme")
+        key = await make_key(admin, "acme", "user", grants((USE, "tenants/acme")))
+        engine.steps = list(ENDLESS)
+        yield Relayed(relay, admin, engine, await streaming(User(channel, key)))
+
+
+async def test_a_revocation_behind_a_dead_connection_is_heard_of_in_time(tmp_path: Path) -> None:
+    async with relayed(tmp_path) as world:
+        world.relay.silence()  # no end of the connection is told: it must be found out
+        await world.delete_key()
+        assert (await end_of(world.call)).reason == "ACCESS_REVOKED"
+
+
+async def test_a_revocation_during_a_break_is_heard_of_after_it(tmp_path: Path) -> None:
+    async with relayed(tmp_path) as world:
+        world.relay.cut()
+        await world.delete_key()
+        assert not world.engine.calls[0].closed, "there is a lease"
+        world.relay.mend()
+        assert (await end_of(world.call)).reason == "ACCESS_REVOKED"
