@@ -1,7 +1,8 @@
 """The one way of an adapter from the registry to the engine."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -49,6 +50,22 @@ class AdapterLoads:
         async with self.on_disk(adapter) as path:
             residency = await self.load(adapter, path)
             yield residency if is_on_disk else structs.replace(residency, found_on="remote")
+
+    @asynccontextmanager
+    async def begun(
+        self, adapter: ResolvedAdapter | None
+    ) -> AsyncIterator[Awaitable[AdapterResidency] | None]:
+        """As `in_engine`, but entered at once: what is yielded says when the adapter is there."""
+        if adapter is None:
+            yield None
+            return
+        async with AsyncExitStack() as stack:
+            loading = asyncio.create_task(stack.enter_async_context(self.in_engine(adapter)))
+            try:
+                yield loading
+            finally:
+                loading.cancel()
+                await asyncio.gather(loading, return_exceptions=True)
 
     async def load(self, adapter: ResolvedAdapter, path: Path) -> AdapterResidency:
         """Brings an adapter from disk, where the caller keeps it, into the engine.

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from inference_service.completion import Completion
 from inference_service.deadline import Deadline
 from inference_service.deadline_timer import DeadlineTimer
 from inference_service.engine.client import EngineClient, EngineDiedError, EngineRefusedError
-from inference_service.engine.request import TokenOutput
+from inference_service.engine.request import AdapterResidency, TokenOutput
 from inference_service.engine_errors import translated, translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.generation_responses import chunk_responses, complete_response
@@ -87,6 +87,8 @@ class _Run:
     watch: ReaderWatch
     timer: DeadlineTimer
     priority: int
+    loading: Awaitable[AdapterResidency] | None
+    completions: list[Completion]
 
 
 @dataclass(frozen=True)
@@ -128,16 +130,23 @@ class Generations:
                 self.revocations.running(admitted, timer.end, watch.end),
                 self.admission.ticket(admitted.tenant, max(1, params.n), granted) as ticket,
             ):
-                with record.phase("prompt"), timer:
-                    prompt = await encode(admitted)
-                check_prompt(prompt.token_ids, self.model_limits)
-                plan = plan_sampling(params, self.model_limits, len(prompt.token_ids))
-                ticket.use_prompt(len(prompt.token_ids))
-                record.num_prompt_tokens = len(prompt.token_ids)
-                run = _Run(admitted, prompt, plan, record, ticket, watch, timer, request.priority)
-                async with aclosing(self._respond(run)) as responses:
-                    async for response in responses:
-                        yield response
+                async with self.loads.begun(admitted.adapter) as loading:
+                    with record.phase("prompt"), timer:
+                        prompt = await encode(admitted)
+                    check_prompt(prompt.token_ids, self.model_limits)
+                    plan = plan_sampling(params, self.model_limits, len(prompt.token_ids))
+                    ticket.use_prompt(len(prompt.token_ids))
+                    record.num_prompt_tokens = len(prompt.token_ids)
+                    run = _Run(
+                        *(admitted, prompt, plan, record, ticket, watch, timer),
+                        *(request.priority, loading, self._completions(prompt, plan)),
+                    )
+                    async with aclosing(self._respond(run)) as responses:
+                        async for response in responses:
+                            yield response
+                # Engine and adapter are rid of the request before the client hears of its end.
+                record.outcome = run.completions[0].finish_reason
+                yield complete_response(len(prompt.token_ids), run.completions)
 
     async def _admit(
         self,
@@ -166,36 +175,32 @@ class Generations:
         check_sampling(params, self.model_limits)
         return params
 
-    async def _respond(self, run: _Run) -> Responses:
-        yield self._start_response(run)
-        num_completions = run.plan.num_completions
-        completions = [
-            Completion(self.tokenizer, run.plan, run.prompt.tools) for _ in range(num_completions)
-        ]
-        async with AsyncExitStack() as stack:
-            with run.record.phase("adapter"), run.timer:
-                await self._load_adapter(run, stack)
-            run.record.submitted()
-            async with aclosing(self._chunks(run, completions)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        # The engine is rid of the request before the client hears that it has ended.
-        run.record.outcome = completions[0].finish_reason
-        yield complete_response(len(run.prompt.token_ids), completions)
+    def _completions(self, prompt: Prompt, plan: SamplingPlan) -> list[Completion]:
+        count = plan.num_completions
+        return [Completion(self.tokenizer, plan, prompt.tools) for _ in range(count)]
 
-    async def _load_adapter(self, run: _Run, stack: AsyncExitStack) -> None:
-        """Brings the adapter to the engine; its files stay on disk until `stack` ends."""
+    async def _respond(self, run: _Run) -> Responses:
+        """All but the last response."""
+        yield self._start_response(run)
+        with run.record.phase("adapter"), run.timer:
+            await self._await_adapter(run)
+        run.record.submitted()
+        async with aclosing(self._chunks(run)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _await_adapter(self, run: _Run) -> None:
+        """Its load began when the request was admitted. A copy that turns out to be damaged is
+        fetched once more here: so the request joins the engine's queue after it, not before."""
         with translated_engine_errors():
             self.engine.check_alive()
-        admitted = run.admitted
-        if admitted.adapter is None:
-            return
-        loaded = self.loads.in_engine(admitted.adapter)
-        residency = await stack.enter_async_context(loaded)
-        run.record.found_on = residency.found_on
+        if run.loading is not None:
+            residency = await run.loading
+            run.record.found_on = residency.found_on
 
-    async def _chunks(self, run: _Run, completions: list[Completion]) -> Responses:
+    async def _chunks(self, run: _Run) -> Responses:
         """The completions' chunks as they come. Each is a request of its own to the engine."""
+        completions = run.completions
         streams = OutputStreams([self._outputs(run, i) for i in range(len(completions))])
         async with aclosing(streams):
             while streams.num_open:
