@@ -28,6 +28,7 @@ from inference_service.engine.request import (
     Submit,
     TokenOutput,
 )
+from inference_service.engine.step_counts import StepCounts
 
 _INFO = EngineInfo(
     device="none",
@@ -50,6 +51,7 @@ _STATS = EngineStats(  # the front end asks whether the engine makes progress
     num_running=0,
     num_waiting=0,
     num_steps=0,
+    steps=StepCounts().reading(),
     adapters=[],
 )
 _FIRST_TOKEN, _NUM_TOKENS = 300, 200  # words and parts of words

@@ -186,6 +186,7 @@ class InferenceService:
             known_adapters,
             self._watch,
             self._health,
+            warm.set,
         )
         self._telemetry.serve(reader)
         generations = Generations(

@@ -34,6 +34,8 @@ class Sample:
     is_serving: bool
     watch_age_seconds: float
     lease_seconds: float
+    num_warm: int
+    num_warm_ready: int
     num_waiting: int
     requests: Sequence[RequestSample]
     disk_bytes: Mapping[str, int]

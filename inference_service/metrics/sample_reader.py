@@ -12,6 +12,7 @@ from inference_service.known_adapters import KnownAdapters
 from inference_service.metrics.sample import RequestSample, Sample
 from inference_service.running_requests import RunningRequests
 from inference_service.serving_health import ServingHealth
+from inference_service.warm.warm_set import WarmSet
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class SampleReader:
     known_adapters: KnownAdapters
     watch: RegistryWatch
     health: ServingHealth
+    warm_set: WarmSet
 
     async def read(self) -> Sample:
         stats = await self._stats()
@@ -37,6 +39,8 @@ class SampleReader:
             is_serving=self.health.is_serving,
             watch_age_seconds=self.watch.seconds_since_contact,
             lease_seconds=self.watch.lease_left,
+            num_warm=self.warm_set.num_members,
+            num_warm_ready=self.warm_set.num_ready,
             num_waiting=self.admission.num_waiting,
             requests=[
                 RequestSample(record.adapter_version, record.first_token is not None)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from inference_service.metrics.families import counter, gauge, histogram
+from inference_service.metrics.families import counter, gauge, gauges, histogram
 from inference_service.metrics.sample import Sample
 
 
@@ -20,6 +20,12 @@ def service_families(sample: Sample) -> Iterator[Metric]:
         "For how long requests are admitted without news from the registry.",
         sample.lease_seconds,
     )
+    yield gauges(
+        "lorikeet_warm_adapters",
+        "Adapters that the registry wants kept loaded, and those of them that are.",
+        ("state",),
+        [(("wanted",), sample.num_warm), (("ready",), sample.num_warm_ready)],
+    )
     yield counter("lorikeet_tokens_generated", "Tokens made by the engine.", sample.num_tokens)
     yield histogram(
         "lorikeet_inter_token_seconds",
@@ -34,7 +40,8 @@ def service_families(sample: Sample) -> Iterator[Metric]:
     ends = CounterMetricFamily(
         "lorikeet_engine_ends",
         "Times the engine ended and was started again, by why: out_of_memory (it said so), "
-        "killed (by a signal, such as the kernel's for want of memory), failed.",
+        "killed (by a signal, such as the kernel's for want of memory), failed, stalled, "
+        "unreadable.",
         labels=("reason",),
     )
     for reason, count in sample.engine_ends.items():

@@ -16,6 +16,7 @@ from inference_service.engine.config import EngineConfig
 from inference_service.engine.process import ChildEngineClient
 from inference_service.engine.request import EngineStats, SamplingOptions, TokenOutput
 from inference_service.engine.restart_backoff import RestartBackoff
+from inference_service.engine.step_counts import StepCounts
 from inference_service.engine.watchdog import Patience, wait_until_stalled
 from tests.engine import broken_engine
 
@@ -23,7 +24,7 @@ LONG = SamplingOptions(temperature=0.0, max_tokens=200)
 
 
 def stats(num_running: int = 0, num_steps: int = 0) -> EngineStats:
-    return EngineStats(0, 1, 1, 1, 0, 0, num_running, 0, num_steps, [])
+    return EngineStats(0, 1, 1, 1, 0, 0, num_running, 0, num_steps, StepCounts().reading(), [])
 
 
 async def read_to_end(stream: AsyncIterator[TokenOutput]) -> None:

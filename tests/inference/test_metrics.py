@@ -95,6 +95,7 @@ async def test_what_is_resident_where(world: World) -> None:
     assert value(samples, "lorikeet_adapters", tier="device") == 1
     assert value(samples, "lorikeet_adapters", tier="disk") == 1
     assert value(samples, "lorikeet_adapter_bytes", tier="disk") == version.size_bytes
+    assert value(samples, "lorikeet_warm_adapters", state="wanted") == 0
     resident = {"adapter_version": version.name, "tier": "device"}
     assert value(samples, "lorikeet_adapter_resident", **resident) == 1
     pages = {use: value(samples, "lorikeet_pages", use=use) for use in ("adapter", "free")}
