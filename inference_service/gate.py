@@ -88,6 +88,11 @@ class Gate:
         self._watch = watch
         self._base_model = base_model
 
+    @property
+    def lease_left(self) -> float:
+        """For how many seconds requests still pass without news from the registry."""
+        return self._watch.lease_left
+
     async def identify(self, context: aio.ServicerContext[Any, Any]) -> Caller:
         """The caller of an RPC; UNAUTHENTICATED without a valid token or certificate."""
         _, caller = await self._identify(context)

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from inference_service.admission import Admission
@@ -134,6 +135,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServicer):
             # The engine's queue, and those still on their way to it.
             num_waiting=max(stats.num_waiting, self._admission.num_waiting),
             draining=self._admission.is_closed,
+            registry_lease=_duration(self._gate.lease_left),
             num_warm_adapters=self._warm_set.num_members,
             num_warm_adapters_ready=self._warm_set.num_ready,
             base_weight_bytes=info.base_weight_bytes,
@@ -190,6 +192,12 @@ def _missing(field: str, description: str) -> InvalidArgumentError:
         reason="INVALID_PROMPT",
         violations=[FieldViolation(field, description)],
     )
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromNanoseconds(int(seconds * 1e9))
+    return duration
 
 
 def _device_memory(memory: DeviceMemory | None) -> inference_pb2.DeviceMemory | None:

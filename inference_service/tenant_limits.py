@@ -7,7 +7,12 @@ from typing import Final
 from inference_service.adapters.registry_client import RegistryClient
 from inference_service.adapters.registry_watch import RegistryChange, RegistryWatch
 from inference_service.serving_limits import ServingLimits
-from lorikeet.rpc.errors import UnavailableError
+from lorikeet.rpc.errors import (
+    NotFoundError,
+    PermissionDeniedError,
+    UnavailableError,
+    permission_denied,
+)
 from lorikeet.rpc.feed_cache import FeedCache, Loaded
 from lorikeet.rpc.names import TenantName
 
@@ -45,7 +50,10 @@ class TenantLimits:
             return known
 
     async def _load(self, tenant: str) -> Loaded[ServingLimits]:
-        found = await self._registry.get_tenant(tenant)
+        try:
+            found = await self._registry.get_tenant(tenant)
+        except (NotFoundError, PermissionDeniedError) as error:  # deleted since it was admitted
+            raise permission_denied("adapters.use", str(TenantName(tenant))) from error
         limits = self._defaults.overridden(found.serving)
         self._last_known[tenant] = limits
         self._last_known.move_to_end(tenant)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from lorikeet.doctor.kv_room import kv_bytes_per_token
-from lorikeet.doctor.services import NO_TARGET, Target, check_health, explained
+from lorikeet.doctor.services import NO_TARGET, NOT_SERVING, Target, check_health, explained
 from lorikeet.rpc.checklist import CheckFailed, Checklist, CheckSkipped, Layer
 from protos import inference_pb2, registry_pb2
 
@@ -23,7 +23,10 @@ def check_inference(checklist: Checklist, target: Target, registry: Target = NO_
     def add(name: str, layer: Layer, check: Callable[[], str], needs: Sequence[str] = ()) -> None:
         checklist.run(f"inference.{name}", layer, check, ["inference.credential", *needs])
 
-    checklist.run("inference.credential", "registry", asked.credential, ["inference.health"])
+    # One that is not serving still tells why.
+    is_there = checklist.findings[-1].detail == NOT_SERVING
+    needs = [] if is_there else ["inference.health"]
+    checklist.run("inference.credential", "registry", asked.credential, needs)
     add("device", "device", asked.device)
     add("admission", "device", asked.admission)
     add("lease", "registry", asked.lease)
@@ -134,8 +137,8 @@ class _Asked:
         wanted, ready = self._info.num_warm_adapters, self._info.num_warm_adapters_ready
         if ready < wanted:
             raise CheckFailed(
-                f"{ready} of {wanted} warm adapters are loaded: it is not ready before all are",
-                "inference.adapters says which failed; else wait, or give it more --memory",
+                f"{ready} of {wanted} adapters that are to be kept warm are loaded",
+                "inference.adapters says which failed and why; the others are on their way",
             )
         return f"{wanted} warm adapters, all loaded" if wanted else "no adapter is to be kept warm"
 

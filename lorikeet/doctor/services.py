@@ -65,6 +65,7 @@ class Target:
         )
 
 
+NOT_SERVING: Final = "NOT_SERVING"
 NO_TARGET: Final = Target("")
 
 
@@ -120,7 +121,7 @@ def _health(target: Target) -> str:
         health = health_of(channel, _SECONDS)
     if health == "SERVING":
         return "SERVING"
-    if health == "NOT_SERVING":
+    if health == NOT_SERVING:
         raise CheckFailed(health, "it is starting, stopping, or its engine is down: see its log")
     raise CheckFailed(
         health,

@@ -12,7 +12,7 @@ from lorikeet.doctor.inference import check_inference
 from lorikeet.doctor.services import Target, check_registry
 from lorikeet.rpc.checklist import Checklist
 from lorikeet.rpc.errors import LorikeetError
-from protos import inference_pb2
+from protos import inference_pb2, registry_pb2
 from tests.doctor.conftest import finding, statuses
 from tests.inference.scripted_engine import INFO
 from tests.inference.world import World, running_world
@@ -53,7 +53,7 @@ async def test_all_that_can_be_well(world: World, admin: str) -> None:
     assert {check for check, status in found.items() if status == "failed"} == {"inference.room"}
     assert "needs 128 pages, there are 10" in finding(checklist, "inference.room").detail
     assert "--memory" in finding(checklist, "inference.room").advice
-    for check in ("credential", "device", "admission", "base_model", "rank", "adapters"):
+    for check in ("credential", "device", "admission", "lease", "base_model", "rank", "adapters"):
         assert found[f"inference.{check}"] == "ok", check
     assert "1 of 1 adapters of acme" in finding(checklist, "inference.rank").detail
 
@@ -77,6 +77,21 @@ async def test_an_adapter_that_failed_is_named_with_its_reason(world: World, adm
     assert "acme/adapters/broken/versions/1: ADAPTER_INVALID" in found.detail
 
 
+async def test_a_warm_adapter_that_cannot_be_loaded(world: World, admin: str) -> None:
+    await world.publish("acme", "hot", seed=6)
+    world.engine.load_error = EngineRefusedError("ADAPTER_INVALID", "a tensor is not finite")
+    warm = registry_pb2.Adapter(name="tenants/acme/adapters/hot", warm_aliases=["latest"])
+    await world.admin("UpdateAdapter", registry_pb2.UpdateAdapterRequest(adapter=warm))
+    async with asyncio.timeout(20):
+        while True:
+            checklist = await examined(world, admin)
+            if "acme/adapters/hot" in finding(checklist, "inference.adapters").detail:
+                break
+    world.engine.load_error = None
+    found = finding(checklist, "inference.warm")
+    assert (found.status, found.detail.startswith("0 of 1 adapters")) == ("failed", True)
+
+
 async def test_ranks_that_the_server_does_not_take(world: World, admin: str) -> None:
     await world.publish("acme", "large")
     world.engine.info = msgspec.structs.replace(INFO, max_lora_rank=1)
@@ -91,4 +106,5 @@ async def test_a_server_that_drains(world: World, admin: str) -> None:
     caller = await world.user("acme", (ADMIN, "*"), name="drainer")
     await caller("Drain", inference_pb2.DrainRequest())
     checklist = await examined(world, admin)
-    assert "NOT_SERVING" in finding(checklist, "inference.health").detail
+    assert finding(checklist, "inference.health").detail == "NOT_SERVING"
+    assert "SHUTTING_DOWN" in finding(checklist, "inference.admission").detail

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from lorikeet.rpc.errors import LorikeetError, ResourceExhaustedError
 from protos import inference_pb2 as pb
 from protos import registry_pb2
 from tests.inference.scripted_engine import steps_of, tokens
-from tests.inference.world import User, World
+from tests.inference.world import User, World, running_world
 from tests.registry.support import ACT_AS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -234,3 +235,14 @@ async def test_prefetches_count_as_requests(world: World) -> None:
     request = pb.PrefetchAdaptersRequest(adapters=["math"])
     await user.stream("PrefetchAdapters", request)
     assert (await refusal(user)).reason == "TENANT_REQUEST_RATE"
+
+
+async def test_limits_hold_while_the_registry_is_away(tmp_path: Path) -> None:
+    async with running_world(tmp_path) as world:
+        user = await world.user("alone")
+        await grant(world, "alone", max_requests_per_minute=3)
+        await user.generate()
+        await world.stop_registry()
+        for _ in range(2):
+            await user.generate()
+        assert (await refusal(user)).reason == "TENANT_REQUEST_RATE"

@@ -12,7 +12,7 @@ from inference_service.adapters.registry_client import RegistryClient
 from inference_service.adapters.registry_watch import RegistryWatch
 from inference_service.serving_limits import ServingLimits
 from inference_service.tenant_limits import TenantLimits
-from lorikeet.rpc.errors import UnavailableError
+from lorikeet.rpc.errors import PermissionDeniedError, UnavailableError
 from protos import registry_pb2 as pb
 from tests.inference.relay import Relay, running_relay
 from tests.inference.world import eventually, running_registry
@@ -65,6 +65,16 @@ async def test_the_registry_is_asked_once_until_the_feed_names_the_tenant(tmp_pa
         assert (await world.limits.of("acme")).weight == 3
         assert (await world.limits.of("acme")).max_concurrent_requests == 8
         assert await world.limits.of("globex") is first, "nothing was said of this one"
+
+
+async def test_a_tenant_that_is_gone_is_granted_nothing(tmp_path: Path) -> None:
+    async with followed(tmp_path) as world:
+        assert await world.limits.of("globex") == DEFAULTS
+        position = world.watch.position
+        await world.admin("DeleteTenant", pb.DeleteTenantRequest(name="tenants/globex"))
+        await eventually(lambda: world.watch.position > position)
+        with pytest.raises(PermissionDeniedError, match=r"adapters\.use.*tenants/globex"):
+            await world.limits.of("globex")
 
 
 async def test_while_the_registry_is_away_what_was_known_last_holds(tmp_path: Path) -> None:
