@@ -26,7 +26,7 @@ PriorityOption = Annotated[
     int, typer.Option(help="-1000 to 1000: of your waiting requests the lowest goes first.")
 ]
 TimeoutOption = Annotated[
-    float | None, typer.Option(min=0.0, help="Seconds; then it is given up wherever it is.")
+    float | None, typer.Option(min=0.0, help="Seconds; then the request is given up.")
 ]
 
 

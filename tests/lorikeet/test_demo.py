@@ -63,6 +63,8 @@ def test_a_model_that_was_trained_to_calls_the_tools_it_is_told_of(
     messages = [{"role": "user", "content": asked}]
     with stack.client(tenants.owner) as owner:
         completion = owner.chat(messages, "function-calling", tools=tools, temperature=0.0)
+        turns = [*messages, completion.message, {"role": "tool", "content": "It is done."}]
+        assert owner.chat(turns, "function-calling", tools=tools, max_tokens=8).token_ids
     (made,) = completion.tool_calls
     assert (made.name, json.loads(made.arguments)) == call
     assert (completion.text, completion.finish_reason) == ("", "tool_calls")
