@@ -330,9 +330,9 @@ class AdapterRuntimeServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PinAdapter(self, request, context):
-        """Loads an adapter and keeps it resident until unpinned, or until the engine ends. RESOURCE_EXHAUSTED OUT_OF_PAGES
-        when the largest request would no longer fit beside it. Administrators only: pins are at
-        the cost of every tenant.
+        """Loads an adapter and keeps it resident until unpinned, or until the service ends: an engine that is started again
+        gets it again. RESOURCE_EXHAUSTED OUT_OF_PAGES when the largest request would no longer fit beside it.
+        Administrators only: pins are at the cost of every tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -31,23 +31,28 @@ def prefetch(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Loads adapters, so that their first request does not wait."""
+    """Loads adapters, so that their first request does not wait. One that fails stops no other."""
     finished: list[pb.PrefetchProgress] = []
-    with Settings.of(context).client() as client, byte_progress() as progress:
-        tasks: dict[str, TaskID] = {name: progress.add_task(name) for name in adapters}
-        for update in client.prefetch(adapters):
-            progress.update(
-                tasks[update.adapter],
-                completed=update.bytes_done,
-                total=update.bytes_total or None,
-            )
-            if update.done:
-                finished.append(update)
-    if as_json:
-        print_json(finished)
-        return
-    rows = ((item.adapter, _tier(item.tier), format_bytes(item.bytes_total)) for item in finished)
-    print_table(("adapter", "tier", "size"), rows, "nothing to load")
+    try:
+        with Settings.of(context).client() as client, byte_progress() as progress:
+            tasks: dict[str, TaskID] = {name: progress.add_task(name) for name in adapters}
+            for update in client.prefetch(adapters):
+                progress.update(
+                    tasks[update.adapter],
+                    completed=update.bytes_done,
+                    total=update.bytes_total or None,
+                )
+                if update.done:
+                    finished.append(update)
+    finally:  # what became of the others is told even when one failed
+        if as_json:
+            print_json(finished)
+        elif finished:
+            print_table(("adapter", "tier", "size", "failed"), map(_prefetched, finished), "")
+
+
+def _prefetched(item: pb.PrefetchProgress) -> tuple[str, str, str, str]:
+    return item.adapter, _tier(item.tier), format_bytes(item.bytes_total), item.failure.reason
 
 
 def loaded(context: typer.Context, as_json: JsonOption = False) -> None:
@@ -137,6 +142,7 @@ def info(context: typer.Context, as_json: JsonOption = False) -> None:
         ),
         ("host memory", f"{format_bytes(memory.host_bytes)} of packed adapters"),
         ("limits", f"{server.max_model_len} tokens, {server.max_num_seqs} sequences"),
+        ("warm", f"{server.num_warm_adapters_ready} of {server.num_warm_adapters} adapters"),
         ("requests", f"{server.num_running} running, {server.num_waiting} waiting"),
         ("version", server.version),
     )
@@ -150,7 +156,7 @@ def residency_table(adapters: Sequence[pb.LoadedAdapter]) -> Table:
             item.adapter_version.removeprefix("tenants/")
             .replace("/adapters/", "/")
             .replace("/versions/", "@"),
-            _tier(item.tier) + (", pinned" if item.pinned else ""),
+            _state(item),
             str(item.rank),
             str(item.pages),
             format_bytes(item.device_bytes),
@@ -163,5 +169,12 @@ def residency_table(adapters: Sequence[pb.LoadedAdapter]) -> Table:
     return make_table(columns, rows)
 
 
+def _state(item: pb.LoadedAdapter) -> str:
+    """Its tier, why it stays there, and why it came no further."""
+    reasons = [item.failure.reason] if item.HasField("failure") else []
+    kept = ["warm"] * item.warm + ["pinned"] * item.pinned
+    return ", ".join([_tier(item.tier), *kept, *reasons])
+
+
 def _tier(tier: pb.Tier) -> str:
-    return pb.Tier.Name(tier).removeprefix("TIER_").lower()
+    return pb.Tier.Name(tier).removeprefix("TIER_").lower() if tier else ""
