@@ -1,6 +1,7 @@
 """The client's side of the conversation with an engine: who waits for which reply."""
 
 import asyncio
+import contextlib
 import copy
 import itertools
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -121,7 +122,8 @@ class EngineCalls:
         finally:
             self._streams.pop(request_id, None)
             if not ended and self.is_alive:
-                self._send_command(Abort(request_id))
+                with contextlib.suppress(EngineDiedError):  # then it has none to abort
+                    self._send_command(Abort(request_id))
 
     async def load_adapter(
         self, digest: str, path: Path, files: Mapping[str, DeclaredFile]

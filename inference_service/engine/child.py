@@ -1,6 +1,7 @@
 """One engine process and the sockets to it, from its start to its end."""
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -9,10 +10,15 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import Command, Reply, Shutdown
 
 _STOP_SECONDS = 5.0
+# Far more than there are requests: an engine that leaves so many unread has stopped reading.
+_MAX_COMMANDS = 10_000
+# Steps that the front end has not read yet; then the engine waits for it.
+_MAX_REPLIES = 1000
 
 
 class EngineChild:
@@ -22,6 +28,8 @@ class EngineChild:
         self._endpoint = endpoint
         self._commands = context.socket(zmq.PUSH)
         self._replies = zmq.asyncio.Context.shadow(context).socket(zmq.PULL)
+        self._commands.sndhwm = _MAX_COMMANDS
+        self._replies.rcvhwm = _MAX_REPLIES
         self._commands.bind(endpoint + "-commands")
         self._replies.bind(endpoint + "-replies")
         self._process: asyncio.subprocess.Process | None = None
@@ -38,8 +46,11 @@ class EngineChild:
         )
 
     def send(self, command: Command) -> None:
-        """The queue of a PUSH socket to a live engine does not fill: commands are few and small."""
-        self._commands.send(msgspec.msgpack.encode(command), zmq.NOBLOCK)
+        """EngineDiedError when nobody takes it: the process is gone, or has stopped reading."""
+        try:
+            self._commands.send(msgspec.msgpack.encode(command), zmq.NOBLOCK)
+        except zmq.Again as error:
+            raise EngineDiedError("the engine takes no commands") from error
 
     async def replies(self) -> AsyncIterator[Reply]:
         """Until cancelled; msgspec.DecodeError for a message that is none of ours."""
@@ -65,13 +76,9 @@ class EngineChild:
         if process is None or process.returncode is not None:
             return
         if not at_once:
-            try:
+            with contextlib.suppress(EngineDiedError, TimeoutError):  # it may still be importing
                 self.send(Shutdown())
                 await asyncio.wait_for(process.wait(), _STOP_SECONDS)
                 return
-            except zmq.Again:  # it has not connected yet: it is still importing
-                pass
-            except TimeoutError:
-                pass
         process.kill()  # a process that is stopped ends of it too
         await process.wait()

@@ -16,7 +16,7 @@ from tests.servers.processes import free_port
 
 BASE_MODEL = "tiny"
 MAX_MODEL_LEN = 1024
-NUM_TOKENS = 24  # of a checked answer
+NUM_TOKENS = 64  # of a checked answer
 PROMPTS = ("the quick brown fox", "pack my box", "jumps over the lazy dog with five dozen jugs")
 TENANTS = ("acme", "globex", "initech")
 ENGINE_ARGUMENTS = (
@@ -79,6 +79,12 @@ class Lab:
             for child in self.front_end.children()
             if "inference_service.engine" in child.cmdline()
         )
+
+    def unhandled_errors(self) -> list[str]:
+        """What the services that run now have logged of exceptions nobody expected."""
+        processes = (self.stack.registry, self.stack.inference)
+        logs = [process.log_path.read_text() for process in processes if process is not None]
+        return [log[start : start + 6000] for log in logs if (start := log.find("unhandled")) >= 0]
 
     def client(self, tenant: str) -> AsyncClient:
         return self.stack.async_client(self.keys[tenant])

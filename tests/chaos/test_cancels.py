@@ -52,6 +52,7 @@ async def test_whenever_calls_are_cancelled_nothing_stays(lab: Lab) -> None:
             "size after": after,
         },
     )
+    assert not (unhandled := lab.unhandled_errors()), unhandled[0]
     assert seconds <= SECONDS_TO_FREE
     assert after.calls <= before.calls
     assert after.tasks <= before.tasks + 4

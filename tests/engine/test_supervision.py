@@ -1,6 +1,7 @@
 """Engines that hang, talk nonsense or die again and again: ended, and started again in time."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -77,6 +78,20 @@ async def test_an_engine_that_is_stopped_is_replaced_and_its_streams_end(model_p
         assert client.ends["stalled"] == 1
         assert not psutil.pid_exists(stopped)
         assert (await client.stats()).num_running == 0
+
+
+async def test_whoever_asks_an_engine_that_was_just_killed_hears_that_it_died(
+    model_path: Path,
+) -> None:
+    restarts = Restarts()
+    async with running(model_path, restarts.changed, Patience()) as client:
+        assert client.process_id is not None
+        os.kill(client.process_id, signal.SIGKILL)
+        while client.is_alive:  # it is not known at once that the process has ended
+            with contextlib.suppress(EngineDiedError):
+                await asyncio.wait_for(client.stats(), 10)
+            await asyncio.sleep(0.001)
+        await restarts.wait()
 
 
 async def test_an_engine_that_cannot_be_understood_is_replaced(model_path: Path) -> None:
