@@ -20,6 +20,7 @@ class ChatRenderer:
 
     def __init__(self, model_files: ModelFiles) -> None:
         self._base_template = model_files.chat_template
+        self._base_tool_template = model_files.tool_chat_template
         self._special_tokens = dict(model_files.tokenizer.special_tokens)
         self._isolated = IsolatedRenderer()
 
@@ -41,14 +42,13 @@ class ChatRenderer:
                 return await self._isolated.render(
                     adapter_template, conversation, self._special_tokens, definitions
                 )
-            if not self._base_template:
+            base_template = self._base_tool_template if tools else self._base_template
+            if not base_template:
                 raise FailedPreconditionError(
                     "neither the adapter nor the base model has a chat template: use Generate",
                     reason="NO_CHAT_TEMPLATE",
                 )
-            return render_template(
-                self._base_template, conversation, self._special_tokens, definitions
-            )
+            return render_template(base_template, conversation, self._special_tokens, definitions)
         except TemplateRefusedError as error:
             raise InvalidArgumentError(
                 str(error),

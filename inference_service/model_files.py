@@ -14,12 +14,16 @@ class ModelFilesError(ValueError):
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Read once at start. `chat_template` is empty when the checkpoint has none."""
+    """Read once at start. `chat_template` is empty when the checkpoint has none.
+
+    `tool_chat_template` is for conversations with tools; the same unless the checkpoint has two.
+    """
 
     config_digest: str
     tokenizer: ModelTokenizer
     eos_token_ids: tuple[int, ...]
     chat_template: str
+    tool_chat_template: str
 
 
 def read_model_files(model_path: Path) -> ModelFiles:
@@ -28,11 +32,14 @@ def read_model_files(model_path: Path) -> ModelFiles:
     if not config:
         raise ModelFilesError(f"{model_path} has no config.json")
     tokenizer = load_tokenizer(model_path)
+    templates = _chat_templates(model_path)
+    default_template = templates.get("default", "")
     return ModelFiles(
         config_digest=config_digest(config),
         tokenizer=tokenizer,
         eos_token_ids=_eos_token_ids(model_path, config, tokenizer),
-        chat_template=_chat_template(model_path),
+        chat_template=default_template,
+        tool_chat_template=templates.get("tool_use", default_template),
     )
 
 
@@ -50,11 +57,16 @@ def _eos_token_ids(
     return tuple(dict.fromkeys(listed))
 
 
-def _chat_template(model_path: Path) -> str:
-    file = model_path / "chat_template.jinja"
-    if file.exists():
-        return file.read_text(encoding="utf-8")
-    template = read_json(model_path / "tokenizer_config.json").get("chat_template", "")
-    if isinstance(template, list):  # several, by name
-        template = {entry["name"]: entry["template"] for entry in template}.get("default", "")
-    return str(template or "")
+def _chat_templates(model_path: Path) -> dict[str, str]:
+    """By name. As in transformers, those in files go before those in the tokenizer's config."""
+    files = [*(model_path / "additional_chat_templates").glob("*.jinja")]
+    templates = {file.stem: file.read_text(encoding="utf-8") for file in files}
+    default = model_path / "chat_template.jinja"
+    if default.exists():
+        templates["default"] = default.read_text(encoding="utf-8")
+    if templates:
+        return templates
+    listed = read_json(model_path / "tokenizer_config.json").get("chat_template") or []
+    if isinstance(listed, str):
+        return {"default": listed}
+    return {entry["name"]: entry["template"] for entry in listed}

@@ -152,6 +152,32 @@ def test_tools_equal_transformers(tmp_path: Path, template: str) -> None:
     assert ours != render_template(template, conversation, tokenizer.special_tokens)
 
 
+@pytest.mark.parametrize("in_files", [True, False])
+async def test_a_checkpoints_template_for_tools_is_used_with_them(
+    tmp_path: Path, in_files: bool
+) -> None:
+    templates = {"default": CHATML, "tool_use": HERMES}
+    listed = [{"name": name, "template": template} for name, template in templates.items()]
+    model = write_model(tmp_path, chat_template=None if in_files else listed)
+    if in_files:
+        (model / "chat_template.jinja").write_text(CHATML)
+        (model / "additional_chat_templates").mkdir()
+        (model / "additional_chat_templates" / "tool_use.jinja").write_text(HERMES)
+    renderer = ChatRenderer(read_model_files(model))
+    offered = offered_tools(ChatRequest(tools=TOOLS), "hermes")
+    assert offered is not None
+    tokenizer, turns = AutoTokenizer.from_pretrained(model), conversation_of(MESSAGES)
+    for tools in (offered, None):
+        theirs = tokenizer.apply_chat_template(
+            turns,
+            tools=[*tools.definitions] if tools else None,
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        assert await renderer.render(MESSAGES, "", tools) == theirs
+        assert ("<tools>" in theirs) == bool(tools)
+
+
 @pytest.mark.parametrize("template", ["", "{{ messages[0].content }} tools"])
 async def test_a_template_without_a_place_for_tools_refuses_them(
     tmp_path: Path, template: str
