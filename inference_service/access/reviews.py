@@ -1,8 +1,11 @@
 """Questions that are to be asked again, a bounded number at a time."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
+
+logger = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -46,7 +49,7 @@ class Reviews(Generic[Key]):
             while True:
                 self._again.discard(key)
                 async with self._slots:
-                    is_answered = await self._look(key)
+                    is_answered = await self._answered(key)
                 if not is_answered:
                     await asyncio.sleep(_RETRY_SECONDS)
                 elif key not in self._again:
@@ -54,3 +57,10 @@ class Reviews(Generic[Key]):
         finally:
             if self._tasks.get(key) is asyncio.current_task():
                 del self._tasks[key]
+
+    async def _answered(self, key: Key) -> bool:
+        try:
+            return await self._look(key)
+        except Exception:  # our bug, which must not leave a revocation unseen
+            logger.exception("a question could not be asked again")
+            return False

@@ -112,6 +112,9 @@ class RegistryWatch:
                 if isinstance(error, PermissionDeniedError):
                     self._refusal = error
                     self._began.set()
+            except Exception:  # a listener's bug: the others may have missed a change
+                logger.exception("a change of the registry was not taken in")
+                self._position = None
             finally:
                 self._is_connected = False
             heard = self._contact > before

@@ -124,6 +124,24 @@ async def test_a_registry_that_went_back_in_time_resets_what_was_learnt(tmp_path
         await eventually(lambda: world.heard.has("tenants/forgotten", "tenants/new"))
 
 
+async def test_a_listener_that_fails_makes_everyone_begin_anew(tmp_path: Path) -> None:
+    async with followed(tmp_path) as world:
+        late = Heard()
+
+        def fail_once(_: RegistryChange) -> None:
+            if late.num_resets == 0:
+                raise RuntimeError("a bug")
+
+        world.watch.tell(fail_once, late.reset)
+        world.watch.tell(late.changed, lambda: None)
+        await make_tenant(world.admin, "unlucky")
+        await eventually(lambda: late.num_resets == 1, seconds=5)
+        assert not late.changes
+        await make_tenant(world.admin, "lucky")
+        await eventually(lambda: late.has("tenants/lucky"))
+        assert world.heard.num_resets == 2
+
+
 async def test_who_may_not_watch_is_told_at_once(tmp_path: Path) -> None:
     async with running_registry(tmp_path) as (_, address, admin):
         await make_tenant(admin, "acme")

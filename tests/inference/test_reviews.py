@@ -64,6 +64,22 @@ async def test_what_could_not_be_found_out_is_asked_again() -> None:
     await reviews.close()
 
 
+async def test_a_question_that_fails_is_asked_again() -> None:
+    failures = [RuntimeError("a bug")]
+    asked: list[str] = []
+
+    async def look(key: str) -> bool:
+        asked.append(key)
+        if failures:
+            raise failures.pop()
+        return True
+
+    reviews = Reviews(look)
+    reviews.due("a")
+    await eventually(lambda: asked == ["a", "a"])
+    await reviews.close()
+
+
 async def test_what_is_forgotten_is_asked_no_more() -> None:
     desk = Desk()
     reviews = Reviews(desk.look)
