@@ -36,6 +36,8 @@ class Callers:
 
     async def identify(self, presented: Presented) -> Caller:
         """UNAUTHENTICATED for what is not valid, UNAVAILABLE when that cannot be found out."""
+        if presented.has_expired:
+            raise invalid_credential()
         return await self._cache.get(presented.digest, None, partial(self._load, presented))
 
     def _changed(self, change: RegistryChange) -> None:
@@ -71,6 +73,6 @@ def seconds_valid(presented: Presented, caller: Caller) -> float:
     """For how long an answer may serve when the registry changes nothing; may be infinite."""
     is_jwt = bool(presented.token) and not caller.api_key
     longest = _MAX_TOKEN_SECONDS if is_jwt else math.inf
-    if caller.expire_time is None:
-        return longest
-    return min(longest, (caller.expire_time - datetime.now(UTC)).total_seconds())
+    ends = [moment for moment in (presented.expire_time, caller.expire_time) if moment]
+    now = datetime.now(UTC)
+    return min(longest, *((moment - now).total_seconds() for moment in ends), math.inf)

@@ -1,6 +1,7 @@
 """What a call carries to say who makes it: a bearer token, or the certificate TLS verified."""
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,19 +32,34 @@ def bearer_token(context: Any) -> str | None:
     raise invalid_credential()
 
 
-def peer_subjects(context: Any) -> list[str]:
-    """SPIFFE ids and DNS names of the client certificate; empty without one that is valid now.
+@dataclass(frozen=True)
+class PeerCertificate:
+    """A client certificate that TLS verified: its SPIFFE ids and DNS names, and when it ends."""
 
-    TLS looked at it when the connection began, which may be long ago.
-    """
+    subjects: tuple[str, ...]
+    expire_time: datetime
+
+
+def peer_certificate(context: Any) -> PeerCertificate | None:
+    """None without one that is valid now: TLS looked at it when the connection began."""
     found: dict[str, list[bytes]] = context.auth_context()
     pem = found.get("x509_pem_cert")
-    if not pem or load_pem_x509_certificate(pem[0]).not_valid_after_utc <= datetime.now(UTC):
-        return []
+    if not pem:
+        return None
+    expire_time = load_pem_x509_certificate(pem[0]).not_valid_after_utc
+    if expire_time <= datetime.now(UTC):
+        return None
     uris = [uri.decode("ascii", "replace") for uri in found.get("peer_uri", ())]
     names = [f"dns:{name.decode('ascii', 'replace').lower()}" for name in found.get("peer_dns", ())]
     spiffe = [uri for uri in uris if uri.startswith("spiffe://")]
-    return sorted({subject for subject in [*spiffe, *names] if is_subject(subject)})
+    subjects = sorted({subject for subject in [*spiffe, *names] if is_subject(subject)})
+    return PeerCertificate(tuple(subjects), expire_time)
+
+
+def peer_subjects(context: Any) -> list[str]:
+    """What a valid client certificate calls its owner; empty without one."""
+    certificate = peer_certificate(context)
+    return list(certificate.subjects) if certificate else []
 
 
 def is_subject(value: str) -> bool:

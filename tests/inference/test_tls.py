@@ -19,6 +19,7 @@ from registry_service.config import load_settings
 from registry_service.service import RegistryService
 from tests.certificates import Authority, Pair
 from tests.inference.scripted_engine import ScriptedEngine
+from tests.inference.test_revocations import ENDLESS, end_of, streaming
 from tests.inference.world import User, settings_for, write_base_model
 from tests.registry.issuer import AUDIENCE, ISSUER, Issuer
 from tests.registry.support import USE, Client, grants, make_base_model, make_tenant
@@ -35,9 +36,10 @@ class Secure:
     authority: Authority
     issuer: Issuer
     exits: AsyncExitStack
+    engine: ScriptedEngine
 
-    async def user(self, name: str, *uris: str, token: str = "") -> User:
-        credentials = self.shown_by(self.authority.client(name, uris))
+    async def user(self, name: str, *uris: str, token: str = "", days: float = 1.0) -> User:
+        credentials = self.shown_by(self.authority.client(name, uris, days=days))
         channel = aio.secure_channel(self.address, credentials)
         return User(await self.exits.enter_async_context(channel), token)
 
@@ -95,9 +97,10 @@ async def secure(tmp_path: Path) -> AsyncIterator[Secure]:
             registry_tls_cert=own.cert,
             registry_tls_key=own.key,
         )
-        service = InferenceService(settings, ScriptedEngine().attach)
+        engine = ScriptedEngine()
+        service = InferenceService(settings, engine.attach)
         exits.push_async_callback(service.stop)
-        yield Secure(await service.start(), authority, issuer, exits)
+        yield Secure(await service.start(), authority, issuer, exits, engine)
 
 
 async def test_a_certificate_and_a_token_are_enough(secure: Secure) -> None:
@@ -119,6 +122,13 @@ async def test_what_the_registry_refuses_is_refused(secure: Secure) -> None:
         with pytest.raises(UnauthenticatedError) as refused:
             await user.generate(prompt="x")
         assert refused.value.reason == "CREDENTIAL_INVALID"
+
+
+async def test_a_stream_ends_with_the_certificate_it_was_asked_for_with(secure: Secure) -> None:
+    alice = await secure.user("alice", ALICE, days=4 / 86_400)
+    secure.engine.steps = list(ENDLESS)
+    call = await streaming(alice)
+    assert (await end_of(call)).reason == "ACCESS_REVOKED"
 
 
 async def test_a_new_certificate_for_the_registry_is_used_without_a_restart(
