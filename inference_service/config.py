@@ -105,6 +105,13 @@ class Settings(BaseSettings):
         float, Field(gt=0, description="without progress: longer than any step; then it is killed")
     ] = 60.0
 
+    artifact_source: Annotated[
+        Literal["registry", "s3", "auto"],
+        Field(description="of adapters: its stream, or URLs it signs; auto: URLs where it has any"),
+    ] = "registry"
+    artifact_s3_ca: Annotated[
+        Path | None, Field(description="PEM authorities of S3; else the system's")
+    ] = None
     adapter_disk_budget: Annotated[ByteSize, Field(description="of adapters on disk")] = ByteSize(
         8 << 30
     )

@@ -11,6 +11,7 @@ from inference_service.access.resolutions import ServedModel
 from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.registry_client import RegistryClient
 from inference_service.adapters.registry_watch import RegistryWatch
+from inference_service.adapters.s3_reader import artifact_reader
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission
 from inference_service.chat import ChatRenderer
@@ -75,9 +76,10 @@ class InferenceService:
         )
         self._watch = RegistryWatch(self._registry, settings.registry_lease_seconds)
         self._access: AccessControl | None = None
+        reader = artifact_reader(settings.artifact_source, self._registry, settings.artifact_s3_ca)
         self._store = AdapterStore(
             settings.data_dir / "adapters",
-            ObservedReader(self._registry, self._telemetry.downloads),
+            ObservedReader(reader, self._telemetry.downloads),
             max_bytes=int(settings.adapter_disk_budget),
         )
         per_tenant = settings.max_waiting_requests_per_tenant or settings.max_waiting_requests

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
@@ -32,7 +33,7 @@ class _DamagedChunkError(Exception):
 
 
 class ArtifactReader(Protocol):
-    """Where bytes come from: the registry, or a test that damages them."""
+    """Where bytes come from: the registry, or S3."""
 
     def read_artifact(
         self, version_name: str, file_name: str, *, offset: int, tenant: str
@@ -105,9 +106,12 @@ class Downloader:
         if failures >= _MAX_FAILURES:
             if isinstance(error, _DamagedChunkError):
                 raise CorruptDownloadError(str(error)) from error
+            if isinstance(error, UnavailableError):
+                raise error
             raise registry_unavailable() from error
         logger.warning("a download broke off (%s), going on from there", error)
-        await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
+        pause = _FIRST_PAUSE_SECONDS * 2 ** (failures - 1)
+        await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
 
 def _check(chunk: registry_pb2.ReadArtifactResponse, sink: FileSink, file: ArtifactFile) -> None:

@@ -151,6 +151,22 @@ class RegistryClient:
         finally:
             call.cancel()
 
+    async def download_url(self, version_name: str, file_name: str, *, tenant: str) -> str:
+        """Where one file can be read for a while, on behalf of a tenant.
+
+        UNIMPLEMENTED when artifacts are not in S3.
+        """
+        request = registry_pb2.GetDownloadUrlRequest(
+            version=version_name, file_name=file_name, tenant=str(TenantName(tenant))
+        )
+        with _translated():
+            answer: registry_pb2.GetDownloadUrlResponse = (
+                await self._channel.stubs.artifacts.GetDownloadUrl(
+                    request, timeout=self._deadline, metadata=self._metadata
+                )
+            )
+        return answer.url
+
     async def watch(
         self, from_revision: int | None
     ) -> AsyncGenerator[registry_pb2.WatchAdaptersResponse, None]:
