@@ -87,7 +87,8 @@ def _handshake(endpoint: Endpoint) -> str:
             _connect(endpoint) as plain,
             context.wrap_socket(plain, server_hostname=endpoint.host) as secure,
         ):
-            return _described(secure)
+            spoken = secure.selected_alpn_protocol()
+            described = _described(secure)
     except ssl.SSLCertVerificationError as error:
         what, advice = _ADVICE.get(error.verify_code, ("is refused", error.verify_message))
         raise CheckFailed(
@@ -98,6 +99,12 @@ def _handshake(endpoint: Endpoint) -> str:
             f"{endpoint} does not speak TLS: {error.strerror or error}",
             "is it configured with a certificate, and is this its TLS port?",
         ) from error
+    if endpoint.alpn and spoken not in endpoint.alpn:
+        raise CheckFailed(
+            f"{endpoint} speaks TLS, but not HTTP/2, which gRPC needs",
+            "what answers there is no gRPC server: a proxy must pass HTTP/2 on (ALPN h2)",
+        )
+    return described
 
 
 def _connect(endpoint: Endpoint) -> socket.socket:

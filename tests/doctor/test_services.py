@@ -130,11 +130,10 @@ def test_the_part_of_a_name_that_fails(
     assert [check for check, status in found.items() if status == "failed"] == [failing]
 
 
-@pytest.fixture
-def expired(tmp_path: Path) -> Iterator[Endpoint]:
-    """A listener whose certificate has ended; our services would not start with it."""
-    authority = Authority(tmp_path)
-    pair = authority.server(days=-1)
+@contextlib.contextmanager
+def tls_listener(authority: Authority, days: int = 1) -> Iterator[Endpoint]:
+    """Speaks TLS with a certificate that ends in so many days, and nothing above TLS."""
+    pair = authority.server(days=days)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.cert, pair.key)
 
@@ -145,12 +144,23 @@ def expired(tmp_path: Path) -> Iterator[Endpoint]:
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Endpoint("127.0.0.1", server.server_address[1], True, authority.cert)
+        yield Endpoint("127.0.0.1", server.server_address[1], True, authority.cert, ("h2",))
         server.shutdown()
 
 
-def test_an_expired_certificate(expired: Endpoint) -> None:
+def test_an_expired_certificate(tmp_path: Path) -> None:
+    """Our services would not start with it."""
     checklist = Checklist()
-    assert check_endpoint(checklist, "x", expired) == "x.tls"
+    with tls_listener(Authority(tmp_path), days=-1) as endpoint:
+        assert check_endpoint(checklist, "x", endpoint) == "x.tls"
     assert "has expired" in finding(checklist, "x.tls").detail
     assert "issue a new certificate" in finding(checklist, "x.tls").advice
+
+
+def test_what_speaks_tls_and_not_http_2(tmp_path: Path) -> None:
+    checklist = Checklist()
+    with tls_listener(Authority(tmp_path)) as endpoint:
+        check_endpoint(checklist, "x", endpoint)
+        check_endpoint(checklist, "any", replace(endpoint, alpn=()))
+    assert "not HTTP/2" in finding(checklist, "x.tls").detail
+    assert finding(checklist, "any.tls").status == "ok"
