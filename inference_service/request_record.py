@@ -29,8 +29,9 @@ class RequestRecord:
     """Filled in while the request runs; owned by the coroutine that runs it.
 
     Times are time.monotonic's. `phases` are those that have ended, in order: admission, prompt,
-    adapter, queue, prefill, decode. `outcome` is a finish reason or an ErrorInfo reason. `found_on`
-    is the tier its adapter was on, or "base" when it has none.
+    adapter, queue, prefill, decode; or, of a request that the engine had and that got no token,
+    unanswered in place of the last three. `outcome` is a finish reason or an ErrorInfo reason.
+    `found_on` is the tier its adapter was on, "base" when it has none, empty until it is known.
     """
 
     request_id: str
@@ -39,7 +40,7 @@ class RequestRecord:
     tenant: str = ""
     adapter_version: str = ""
     digest: str = ""
-    found_on: str = "base"
+    found_on: str = ""
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_completion_tokens: int = 0
@@ -48,7 +49,7 @@ class RequestRecord:
     started: float = field(default_factory=time.monotonic)
     first_token: float | None = None
     ended: float | None = None
-    _submitted: float = 0.0
+    _submitted: float | None = None
     _last_output: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -65,6 +66,7 @@ class RequestRecord:
         self.tenant = admitted.tenant
         self.adapter_version = admitted.version_name
         self.digest = admitted.digest
+        self.found_on = "" if admitted.digest else "base"
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -103,9 +105,12 @@ class RequestRecord:
         self.ended = time.monotonic()
         if self.first_token is not None:
             self.phases.append(Phase("decode", self.first_token, self.ended - self.first_token))
+        elif self._submitted is not None:
+            self.phases.append(Phase("unanswered", self._submitted, self.ended - self._submitted))
 
     def _note_first(self, output: TokenOutput, now: float) -> None:
         """The engine tells how long the request waited there; the rest was prefill."""
+        assert self._submitted is not None
         self.first_token = now
         self.num_cached_tokens = output.num_cached
         in_engine = now - self._submitted

@@ -22,20 +22,19 @@ class RequestSpans:
         call = self._current_span()
         if not call.is_recording():
             return
-        call.set_attributes(
-            {
-                "lorikeet.request_id": record.request_id,
-                "lorikeet.principal": record.principal,
-                "lorikeet.tenant": record.tenant,
-                "lorikeet.adapter_version": record.adapter_version,
-                "lorikeet.digest": record.digest,
-                "lorikeet.found_on": record.found_on,
-                "lorikeet.outcome": record.outcome,
-                "lorikeet.cached_tokens": record.num_cached_tokens,
-                "gen_ai.usage.input_tokens": record.num_prompt_tokens,
-                "gen_ai.usage.output_tokens": record.num_completion_tokens,
-            }
-        )
+        told: dict[str, str | int] = {
+            "lorikeet.request_id": record.request_id,
+            "lorikeet.principal": record.principal,
+            "lorikeet.tenant": record.tenant,
+            "lorikeet.adapter_version": record.adapter_version,
+            "lorikeet.digest": record.digest,
+            "lorikeet.found_on": record.found_on,
+            "lorikeet.outcome": record.outcome,
+            "lorikeet.cached_tokens": record.num_cached_tokens,
+            "gen_ai.usage.input_tokens": record.num_prompt_tokens,
+            "gen_ai.usage.output_tokens": record.num_completion_tokens,
+        }
+        call.set_attributes({key: value for key, value in told.items() if value != ""})
         since_epoch = time.time() - time.monotonic()
         for phase in record.phases:
             began = phase.began + since_epoch

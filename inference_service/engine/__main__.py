@@ -8,6 +8,7 @@ import sys
 import msgspec
 import zmq
 
+from inference_service.engine.child_log import CHILD_FORMAT
 from inference_service.engine.config import EngineConfig, EngineConfigError
 from inference_service.engine.ends import OUT_OF_MEMORY_STATUS
 from inference_service.engine.engine import Engine
@@ -52,7 +53,7 @@ class Channel:
 
 def main() -> int:
     endpoint, parent, config = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s engine %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=CHILD_FORMAT)
     # Ctrl-C reaches the whole process group; the parent stops the engine after its streams.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.setswitchinterval(_SWITCH_SECONDS)

@@ -10,11 +10,13 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from inference_service.engine.child_log import MAX_LINE_BYTES, relay_log
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import Command, Reply, Shutdown
 
 _STOP_SECONDS = 5.0
+_LOG_SECONDS = 1.0  # for the last lines of a process that has ended
 # Far more than there are requests: an engine that leaves so many unread has stopped reading.
 _MAX_COMMANDS = 10_000
 # Steps that the front end has not read yet; then the engine waits for it.
@@ -33,6 +35,7 @@ class EngineChild:
         self._commands.bind(endpoint + "-commands")
         self._replies.bind(endpoint + "-replies")
         self._process: asyncio.subprocess.Process | None = None
+        self._log: asyncio.Task[None] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -43,7 +46,11 @@ class EngineChild:
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, self._endpoint, str(os.getpid())),
             msgspec.json.encode(config).decode(),
+            stderr=asyncio.subprocess.PIPE,
+            limit=MAX_LINE_BYTES,
         )
+        assert self._process.stderr is not None
+        self._log = asyncio.create_task(relay_log(self._process.stderr))
 
     def send(self, command: Command) -> None:
         """EngineDiedError when nobody takes it: the process is gone, or has stopped reading."""
@@ -67,7 +74,11 @@ class EngineChild:
         """Asks it to end, unless it must not be waited for; then kills it. Closes the sockets."""
         try:
             await self._end(at_once)
+            if self._log is not None:
+                await asyncio.wait([self._log], timeout=_LOG_SECONDS)
         finally:
+            if self._log is not None:
+                self._log.cancel()
             self._commands.close(linger=0)
             self._replies.close(linger=0)
 

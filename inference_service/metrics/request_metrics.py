@@ -37,7 +37,8 @@ class RequestMetrics:
         self._phases = Histogram(
             "lorikeet_request_phase_seconds",
             "Where the time went: admission (registry), prompt (template, tokenizer), adapter "
-            "(download, load), queue (in the engine), prefill, decode.",
+            "(download, load), queue (in the engine), prefill, decode; unanswered: in the engine "
+            "until it ended without a token.",
             ("phase",),
             buckets=_SECONDS,
             registry=registry,

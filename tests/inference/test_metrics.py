@@ -16,7 +16,14 @@ from lorikeet.rpc.metrics import MetricsListenError
 from lorikeet.rpc.server import InsecureBindError
 from protos import inference_pb2 as pb
 from tests.inference.scripted_engine import ScriptedEngine, tokens
-from tests.inference.world import BASE_MODEL, World, running_registry, running_world, settings_for
+from tests.inference.world import (
+    BASE_MODEL,
+    World,
+    eventually,
+    running_registry,
+    running_world,
+    settings_for,
+)
 from tests.scrapes import Samples, labels_of, scrape_of, value
 
 MODEL = {"model_name": BASE_MODEL}
@@ -85,6 +92,21 @@ async def test_the_prefix_cache_and_the_queue_are_told_by_the_engine(world: Worl
     queued = value(samples, "lorikeet_request_phase_seconds_sum", phase="queue")
     assert 0 < queued < 1e-8
     assert value(samples, "lorikeet_inter_token_seconds_count") == 2
+
+
+async def test_waiting_in_vain_is_time_too(world: World) -> None:
+    user = await world.user("acme")
+    world.engine.steps = [60.0]
+    call = user.call("Generate", pb.GenerateRequest(prompt="x"), timeout=60)
+    await call.read()
+    await eventually(lambda: world.engine.calls)
+    call.cancel()
+    await eventually(lambda: not world.service.requests.admitted())
+    samples = await scrape(world)
+    assert value(samples, "lorikeet_requests_total", outcome="CANCELLED") == 1
+    phases = "lorikeet_request_phase_seconds_count"
+    assert value(samples, phases, phase="unanswered") == 1
+    assert not value(samples, phases, phase="queue")
 
 
 async def test_what_is_resident_where(world: World) -> None:
