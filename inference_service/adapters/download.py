@@ -106,7 +106,7 @@ class Downloader:
         if failures >= _MAX_FAILURES:
             if isinstance(error, _DamagedChunkError):
                 raise CorruptDownloadError(str(error)) from error
-            if isinstance(error, UnavailableError):
+            if isinstance(error, UnavailableError) and error.retry_after is not None:
                 raise error
             raise registry_unavailable() from error
         logger.warning("a download broke off (%s), going on from there", error)

@@ -27,7 +27,7 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with running_world(tmp_path) as world:
+    async with running_world(tmp_path, registry_deadline_seconds=10.0) as world:
         world.engine.steps = steps_of([70])
         yield world
 
@@ -200,7 +200,9 @@ async def test_a_replica_waits_no_longer_than_it_is_told_to(world: World, tmp_pa
 
 
 async def test_the_disk_budget_spares_what_is_warm(tmp_path: Path) -> None:
-    async with running_world(tmp_path, adapter_disk_budget=10_000) as world:
+    async with running_world(
+        tmp_path, adapter_disk_budget=10_000, registry_deadline_seconds=10.0
+    ) as world:
         owner = await world.user("acme")
         (warm,) = await warm_adapter(world, "acme")
         await eventually(lambda: warm.digest in world.engine.pinned, 5)
