@@ -70,5 +70,5 @@ def describe(error: Exception) -> str:
         return str(error)
     advice = _LIMIT_ADVICE if error.reason in _LIMIT_REASONS else _ADVICE.get(type(error), "")
     if error.retry_after is not None:
-        advice = f"try again in {error.retry_after:.0f} s"
+        advice = f"try again in {max(error.retry_after, 0.1):.1f} s"
     return f"{error.message} [{error.reason}]" + (f" - {advice}" if advice else "")
