@@ -83,6 +83,22 @@ class Admission:
         return self._num_open
 
     @contextmanager
+    def arrival(self) -> Iterator[None]:
+        """Around a request from its first moment: UNAVAILABLE SHUTTING_DOWN when nothing begins.
+
+        Who waits for the service to be idle waits for it too, though it may yet be refused.
+        """
+        self._check_open()
+        self._num_open += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._num_open -= 1
+            if not self._num_open:
+                self._idle.set()
+
+    @contextmanager
     def ticket(
         self, tenant: str, num_completions: int = 1, limits: ServingLimits = _NO_LIMITS
     ) -> Iterator[Ticket]:
@@ -95,15 +111,10 @@ class Admission:
         with self.call(tenant, limits, num_completions) as meter:
             ticket = Ticket(self, tenant, num_completions, meter, limits.weight)
             self._waiting[tenant] += num_completions
-            self._num_open += 1
-            self._idle.clear()
             try:
                 yield ticket
             finally:
                 ticket.give_back()
-                self._num_open -= 1
-                if not self._num_open:
-                    self._idle.set()
 
     @contextmanager
     def call(
@@ -137,14 +148,17 @@ class Admission:
         self._is_closed = True
 
     async def wait_until_idle(self) -> None:
-        """Returns when every request that was admitted has ended."""
+        """Returns when every request that arrived has ended."""
         await self._idle.wait()
 
-    def _check(self, tenant: str) -> None:
+    def _check_open(self) -> None:
         if self._is_closed:
             raise UnavailableError(
                 "the server is shutting down", reason="SHUTTING_DOWN", retry_after=1.0
             )
+
+    def _check(self, tenant: str) -> None:
+        self._check_open()
         if self.num_waiting >= self._max_waiting:
             raise _queue_full(f"{self.num_waiting} requests are waiting")
         if self._waiting[tenant] >= self._max_waiting_per_tenant:

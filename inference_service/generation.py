@@ -119,7 +119,11 @@ class Generations:
         deadline = Deadline.of(context, self.limits.max_request_seconds)
         watch = ReaderWatch(context, max_seconds=self.limits.slow_reader_seconds)
         timer = DeadlineTimer(deadline)
-        with closing(timer), self.requests.record(request_id, deadline) as record:
+        with (
+            closing(timer),
+            self.requests.record(request_id, deadline) as record,
+            self.admission.arrival(),
+        ):
             with timer:
                 admitted = await self._admit(request, context, record)
             params = self._sampling_params(request, admitted)

@@ -164,6 +164,9 @@ def permission_denied(permission: str, resource: str) -> PermissionDeniedError:
 
 # grpc.aio's own words, as INTERNAL, when a connection breaks under a write; no server says this.
 _LOST_WHILE_WRITING = "Internal error from Core"
+# What gRPC's core says, with this code, of calls that reach a server while it stops. A call that
+# its caller cancels has other words.
+_STOPPED = (grpc.StatusCode.CANCELLED, "CANCELLED")
 
 
 def from_rpc_error(error: grpc.RpcError) -> LorikeetError:
@@ -172,6 +175,8 @@ def from_rpc_error(error: grpc.RpcError) -> LorikeetError:
         return UnavailableError(str(error))
     if error.details() == _LOST_WHILE_WRITING:
         return UnavailableError("the connection was lost while a request was being written")
+    if (error.code(), error.details()) == _STOPPED:
+        return UnavailableError("the server stopped before it took the call")
     cls = _BY_CODE.get(error.code(), LorikeetError)
     reason, metadata, violations, retry_after = "", {}, [], None
     quota_violations: list[QuotaViolation] = []
