@@ -134,10 +134,10 @@ async def _be_revoked(
         kind = KINDS[number % len(KINDS)]
         async with lab.stack.async_client(key.secret) as client:
             revocation = await _revoked(client, guest, kind, key.api_key)
-            if revocation.reason:  # else the response was complete before
+            if revocation.reason:  # else the response was complete before it was heard of
                 done.append(revocation)
-            with pytest.raises(LorikeetError):
-                await client.generate(PROMPT, guest.adapter, max_tokens=1)
+                with pytest.raises(LorikeetError):
+                    await client.generate(PROMPT, guest.adapter, max_tokens=1)
         if kind == "policy":
             await guest.allow(guest.scope)
 
