@@ -5,7 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from inference_service.access.callers import seconds_valid
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 End = Callable[[LorikeetError], None]
 
 _LEASE_PAUSE_SECONDS: Final = 0.1
+# A change concerns a stream, and nobody says whether it may go on: the bound is 5 seconds.
+_MAX_DOUBT_SECONDS: Final = 4.0
 # After an answer has run out, so that the same one is not found in memory once more.
 _AFTER_EXPIRY_SECONDS: Final = 0.1
 _EXPIRED_PAUSE_SECONDS: Final = 1.0  # by this machine's clock, but not by the registry's
@@ -36,6 +38,7 @@ class _Stream:
     ends: tuple[End, ...]
     is_revoked: bool = False
     expiry: asyncio.TimerHandle | None = None
+    doubts: list[asyncio.TimerHandle] = field(default_factory=list)
 
     def end(self, error: LorikeetError) -> None:
         for end in self.ends:
@@ -64,15 +67,16 @@ class Revocations:
         stream = _Stream(admitted, ends)
         self._running.add(stream)
         if self._watch.num_events != admitted.num_events:
-            self._reviews.due(stream)  # something changed while it was being admitted
+            self._doubt(stream)  # something changed while it was being admitted
         self._await_expiry(stream)
         try:
             yield
         finally:
             self._running.discard(stream)
             self._reviews.forget(stream)
-            if stream.expiry is not None:
-                stream.expiry.cancel()
+            for timer in (stream.expiry, *stream.doubts):
+                if timer is not None:
+                    timer.cancel()
             if stream.is_revoked:
                 self._prefixes.drop(admitted.tenant, admitted.digest)
 
@@ -87,20 +91,31 @@ class Revocations:
             if concerns_caller(change, admitted.caller) or concerns_version(
                 change, admitted.version_name
             ):
-                self._reviews.due(stream)
+                self._doubt(stream)
 
     def _review_all(self) -> None:
         for stream in self._running:
-            self._reviews.due(stream)
+            self._doubt(stream)
+
+    def _doubt(self, stream: _Stream) -> None:
+        """Asks again about a stream; without an answer in time it ends."""
+        self._reviews.due(stream)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(_MAX_DOUBT_SECONDS, stream.end, registry_unavailable())
+        stream.doubts.append(timer)
 
     async def _look(self, stream: _Stream) -> bool:
         """Asks again; false when nobody could answer."""
+        num_doubts = len(stream.doubts)  # later ones are not answered by this
         try:
             is_allowed = await self._gate.still_admits(stream.admitted)
         except LorikeetError as error:
             logger.warning("a running stream could not be checked: %s", error.message)
             return False
         if is_allowed:
+            for timer in stream.doubts[:num_doubts]:
+                timer.cancel()
+            del stream.doubts[:num_doubts]
             self._await_expiry(stream)
         else:
             self._revoke(stream)
@@ -128,7 +143,7 @@ class Revocations:
             return
         delay = seconds + _AFTER_EXPIRY_SECONDS if seconds > 0 else _EXPIRED_PAUSE_SECONDS
         loop = asyncio.get_running_loop()
-        stream.expiry = loop.call_later(delay, self._reviews.due, stream)
+        stream.expiry = loop.call_later(delay, self._doubt, stream)
 
     async def _end_all_without_lease(self) -> None:
         while True:
