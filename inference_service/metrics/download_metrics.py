@@ -20,7 +20,7 @@ class DownloadMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._seconds = Histogram(
             "lorikeet_adapter_download_seconds",
-            "Reads of adapter files from the registry: ok, or the reason of their error.",
+            "Reads of adapter files, from the registry or S3: ok, or the reason of their error.",
             ("outcome",),
             buckets=_SECONDS,
             registry=registry,
