@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     adapter_disk_budget: Annotated[ByteSize, Field(description="of adapters on disk")] = ByteSize(
         8 << 30
     )
+    max_concurrent_calls: Annotated[
+        int, Field(ge=1, description="of all methods: waiting and running requests, and watchers")
+    ] = 4096
     max_waiting_requests: Annotated[int, Field(ge=1)] = 512
     max_waiting_requests_per_tenant: Annotated[int, Field(ge=0, description="0: no limit")] = 0
     tenant_max_concurrent_requests: Annotated[

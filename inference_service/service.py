@@ -66,6 +66,7 @@ class InferenceService:
             insecure=settings.insecure,
             tls=tls,
             observers=self._telemetry.call_observers,
+            max_concurrent_calls=settings.max_concurrent_calls,
         )
         self._registry = RegistryClient(
             settings.registry,

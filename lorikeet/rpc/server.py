@@ -59,7 +59,8 @@ class GrpcServer:
     """A grpc.aio server with health and reflection; `health` is set by the service that owns it.
 
     With `tls` it speaks nothing else. TlsFilesError or InsecureBindError when it must not start.
-    `observers` are told of every call.
+    `observers` are told of every call; those beyond `max_concurrent_calls` are refused before
+    anybody hears of them, by gRPC itself: RESOURCE_EXHAUSTED.
     """
 
     def __init__(
@@ -69,13 +70,18 @@ class GrpcServer:
         insecure: bool = False,
         tls: ServerTlsFiles | None = None,
         observers: Sequence[Observer] = (),
+        max_concurrent_calls: int | None = None,
     ) -> None:
         if tls is None:
             check_binding(address, insecure=insecure)
         self._address = address
         self._credentials = server_credentials(tls) if tls else None
         self._health = aio_health.HealthServicer()
-        self.server = aio.server(interceptors=[ErrorInterceptor(observers)], options=_OPTIONS)
+        self.server = aio.server(
+            interceptors=[ErrorInterceptor(observers)],
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=max_concurrent_calls,
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
 
     async def start(self, service_names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ import psutil
 import pytest
 import pytest_asyncio
 from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lorikeet.rpc.errors import LorikeetError, UnavailableError
 from protos import inference_pb2 as pb
@@ -198,6 +199,28 @@ async def test_sigterm_ends_it_soon_and_its_engine_with_it(both: Both) -> None:
     assert await second.stop() < 3
     assert second.process.returncode == 0
     assert not engine.is_running()
+
+
+async def test_an_engine_ends_when_its_front_end_is_killed(both: Both) -> None:
+    second = await launch_inference(
+        both.root, both.registry, **{"data-dir": str(both.root / "killed")}
+    )
+    (engine,) = psutil.Process(second.process.pid).children()
+    second.process.kill()
+    await second.process.wait()
+    await asyncio.to_thread(engine.wait, 10)
+
+
+async def test_a_second_signal_does_not_wait_for_streams(both: Both) -> None:
+    values = {"shutdown-delay-seconds": "60", "data-dir": str(both.root / "impatient")}
+    second = await launch_inference(both.root, both.registry, **values)
+    second.process.terminate()
+    async with aio.insecure_channel(second.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        while (await watch.read()).status != health_pb2.HealthCheckResponse.NOT_SERVING:
+            pass
+        second.process.terminate()
+        assert await asyncio.wait_for(second.process.wait(), 15) == 0
 
 
 async def test_a_wrong_model_is_one_clear_line(both: Both) -> None:
