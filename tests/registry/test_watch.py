@@ -10,6 +10,7 @@ import pytest
 from lorikeet.rpc.errors import LorikeetError
 from protos import registry_pb2 as pb
 from registry_service.config import Settings
+from registry_service.feed import ChangeFeed
 from tests.registry.conftest import World
 from tests.registry.support import (
     DENIED,
@@ -109,3 +110,25 @@ async def test_only_what_is_new(world: World) -> None:
             )
         )
     assert refused.value.code == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_registry_without_its_database_says_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others may have changed what it does not know of: watchers must not count it as heard of."""
+    stream = watch(world.inference)
+    await until_heartbeat(stream)
+    asked = asyncio.Semaphore(0)
+
+    def has_lost_touch(_: ChangeFeed) -> bool:
+        asked.release()
+        return False
+
+    monkeypatch.setattr(ChangeFeed, "is_current", has_lost_touch)
+    reading = asyncio.ensure_future(anext(stream))
+    async with asyncio.timeout(10):
+        for _ in range(4):  # times that a heartbeat was due
+            await asked.acquire()
+    assert not reading.done()
+    monkeypatch.undo()
+    assert (await asyncio.wait_for(reading, 10)).HasField("heartbeat")
