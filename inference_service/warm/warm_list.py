@@ -36,8 +36,8 @@ class WarmList:
 
     def is_concerned(self, change: RegistryChange) -> bool:
         """Whether a change may make the list another one than was read last."""
-        is_listed = any(change.resource.startswith(f"{name}/") for name in self._names)
-        return is_listed or change.resource in self._names or change.kind in _MAY_ADD
+        adapter = "/".join(change.resource.split("/")[:4])  # of an alias or a version, too
+        return adapter in self._names or change.kind in _MAY_ADD
 
 
 def _aliases(adapters: Iterable[registry_pb2.Adapter]) -> list[tuple[str, str]]:

@@ -23,11 +23,11 @@ from tests.checkpoints import write_adapter
 from tests.engine.driver import answer, run_to_end
 
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=5)
-NUM_CASES = 10_000
+NUM_CASES, NUM_COPIES = 10_000, 50
 
 
 class Reader:
-    """The engine's own loader, one load at a time."""
+    """The engine's own loader."""
 
     def __init__(self, model_path: Path) -> None:
         spec = read_spec(model_path)
@@ -35,12 +35,15 @@ class Reader:
         copier = HostPageCopier(torch.zeros(1, page_elems))
         self._loader = AdapterLoader(spec, page_elems, torch.float32, 64, copier)
 
-    def load(self, source: AdapterSource) -> LoadedImage | Refusal:
-        self._loader.start("adapter", source)
-        while not (finished := self._loader.finished()):
-            time.sleep(0)
-        ((_, result),) = finished
-        return result
+    def load(self, *sources: AdapterSource) -> list[LoadedImage | Refusal]:
+        """What becomes of each."""
+        for number, source in enumerate(sources):
+            self._loader.start(str(number), source)
+        results: dict[str, LoadedImage | Refusal] = {}
+        while len(results) < len(sources):
+            results |= dict(self._loader.finished())
+            time.sleep(0.001)  # a loader is less urgent than whoever spins
+        return [results[str(number)] for number in range(len(sources))]
 
     def close(self) -> None:
         self._loader.close()
@@ -57,24 +60,29 @@ def test_ten_thousand_damaged_copies_are_all_refused(
     reader: Reader, model_path: Path, tmp_path: Path
 ) -> None:
     """Bits flipped, ends cut, bytes added, files of another adapter put in their place."""
-    random_numbers = random.Random(5)
-    adapter = write_adapter(tmp_path / "adapter", model_path, 1, target_modules=["q_proj"], seed=1)
-    other = write_adapter(tmp_path / "other", model_path, 1, target_modules=["q_proj"], seed=2)
-    source = AdapterSource(adapter, declared_files(adapter))
-    sound = {name: (adapter / name).read_bytes() for name in (CONFIG_FILE, WEIGHTS_FILE)}
-    swapped = {name: (other / name).read_bytes() for name in sound}
-    assert isinstance(reader.load(source), LoadedImage)
-    for _ in range(NUM_CASES):
-        name = random_numbers.choice([CONFIG_FILE, WEIGHTS_FILE, WEIGHTS_FILE])
-        damaged = _damaged(sound[name], swapped[name], random_numbers)
-        if damaged == sound[name]:
-            continue
-        (adapter / name).write_bytes(damaged)
-        result = reader.load(source)
-        assert isinstance(result, Refusal)
-        assert result.reason == "ARTIFACT_CORRUPT"
-        (adapter / name).write_bytes(sound[name])
-    assert isinstance(reader.load(source), LoadedImage)
+    numbers = random.Random(5)
+    adapter, other = (
+        write_adapter(tmp_path / str(seed), model_path, 1, target_modules=["q_proj"], seed=seed)
+        for seed in (1, 2)
+    )
+    files = declared_files(adapter)
+    copies = [Path(shutil.copytree(adapter, tmp_path / f"copy{n}")) for n in range(NUM_COPIES)]
+    sources = [AdapterSource(copy, files) for copy in copies]
+    assert all(isinstance(result, LoadedImage) for result in reader.load(*sources))
+    num_refused = 0
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        sound, swapped = (adapter / name).read_bytes(), (other / name).read_bytes()
+        for _ in range(NUM_CASES // 2 // NUM_COPIES):
+            for copy in copies:
+                (copy / name).write_bytes(_damaged(sound, swapped, numbers))
+            for result in reader.load(*sources):
+                assert isinstance(result, Refusal)
+                assert result.reason == "ARTIFACT_CORRUPT"
+                num_refused += 1
+        for copy in copies:
+            (copy / name).write_bytes(sound)
+    assert num_refused == NUM_CASES
+    assert all(isinstance(result, LoadedImage) for result in reader.load(*sources))
 
 
 def _damaged(data: bytes, other: bytes, random_numbers: random.Random) -> bytes:
@@ -85,7 +93,9 @@ def _damaged(data: bytes, other: bytes, random_numbers: random.Random) -> bytes:
         return data[:place] + bytes([flipped]) + data[place + 1 :]
     if kind == 1:
         return data[:place]
-    return other if kind == 2 else data[:place] + random_numbers.randbytes(3) + data[place:]
+    if kind == 2 and other != data:
+        return other
+    return data[:place] + random_numbers.randbytes(3) + data[place:]
 
 
 def test_a_copy_damaged_between_two_loads_is_refused_and_a_whole_one_taken(
@@ -122,9 +132,9 @@ def test_a_file_that_is_gone_or_a_link_is_a_damaged_copy(
     adapter = Path(shutil.copytree(adapter_paths["r3"], tmp_path / "adapter"))
     source = AdapterSource(adapter, declared_files(adapter))
     (adapter / place).unlink()
-    gone = reader.load(source)
+    (gone,) = reader.load(source)
     (adapter / place).symlink_to(adapter_paths["r3"] / place)
-    linked = reader.load(source)
+    (linked,) = reader.load(source)
     for result in (gone, linked):
         assert isinstance(result, Refusal)
         assert (result.reason, place in result.message) == ("ARTIFACT_CORRUPT", True)
