@@ -18,7 +18,7 @@ _MAX_PAUSE_SECONDS: Final = 300.0
 _MAX_RECORDS: Final = 10_000
 # Another try would end as the last one did, and cost as much. (A registry that is away is not
 # among these: whoever asks finds out by asking.)
-_LASTING: Final = frozenset({"ARTIFACT_CORRUPT", "ADAPTER_INVALID", "OUT_OF_PAGES"})
+LASTING: Final = frozenset({"ARTIFACT_CORRUPT", "ADAPTER_INVALID", "OUT_OF_PAGES"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class AdapterFailures:
         try:
             yield
         except LorikeetError as error:
-            if error.reason not in _LASTING:
+            if error.reason not in LASTING:
                 raise
             raise self._told(self._note(artifact, error)) from error
 

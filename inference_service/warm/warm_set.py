@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inference_service.adapters.artifact import ResolvedAdapter
+from inference_service.adapters.failures import LASTING
 from inference_service.adapters.registry_watch import RegistryChange
 from inference_service.known_adapters import KnownAdapters
 from inference_service.warm.kept_adapters import KeptAdapters, KeptBy
@@ -24,8 +25,6 @@ _MAX_TRIES: Final = 3  # then it has failed: what is broken must not keep a repl
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _MAX_PAUSE_SECONDS: Final = 60.0
 _MAX_AT_ONCE: Final = 4
-# Another try of the same bytes ends alike.
-_LASTING: Final = frozenset({"ARTIFACT_CORRUPT", "ADAPTER_INVALID", "OUT_OF_PAGES"})
 
 
 @dataclass(eq=False)
@@ -42,7 +41,7 @@ class _Member:
     def has_failed(self) -> bool:
         if self.is_ready or self.error is None:
             return False
-        return self.num_tries >= _MAX_TRIES or self.error.reason in _LASTING
+        return self.num_tries >= _MAX_TRIES or self.error.reason in LASTING
 
 
 class WarmSet:
