@@ -1,6 +1,7 @@
 """`python -m inference_service`: one inference server, until SIGTERM."""
 
 import asyncio
+import gc
 import logging
 import sys
 from functools import partial
@@ -48,6 +49,9 @@ async def _serve(settings: Settings, make_engine: MakeEngine) -> None:
         except Exception:  # why it could not start matters more
             logger.exception("could not stop cleanly")
         raise
+    # What is there now stays: the collector need not look at it again and again under load.
+    gc.collect()
+    gc.freeze()
     write_ready_file(settings.ready_file, address)
     await run_until_signal(service.stop, stop_with_stdin=settings.stop_with_stdin)
 

@@ -120,7 +120,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
 Command = Submit | Abort | Load | Unload | Pin | Unpin | DropPrefixes | GetStats | Shutdown
 
 
-class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How likely a token was by the model itself, before sampling settings are applied.
 
     `rank` 1: no token was likelier. `top_ids`: the likeliest tokens, as many as were asked for,
@@ -134,7 +134,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     top_logprobs: list[float]
 
 
-class TokenOutput(msgspec.Struct, frozen=True, omit_defaults=True):
+class TokenOutput(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens of one request from one step; `logprobs` has one for each if they were asked for.
 
     `prompt_logprobs` are of the prompt's tokens from the second on, in order, over as many outputs
