@@ -40,7 +40,8 @@ _Answer = Loaded | Unloaded | PrefixesDropped | EngineStats
 class EngineCalls:
     """Matches replies to calls and streams: what both engine clients have in common.
 
-    See EngineClient for the methods. Closed until the engine is up, and after it died.
+    See EngineClient for the methods. Closed until the engine is up, and after it died. Holds an
+    entry for each call that waits and each completion that runs: the server bounds how many.
     """
 
     def __init__(self, send: Callable[[Command], None]) -> None:
