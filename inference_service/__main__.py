@@ -15,7 +15,8 @@ from inference_service.engine.client import EngineDiedError
 from inference_service.engine.process import ChildEngineClient
 from inference_service.engine.watchdog import Patience
 from inference_service.model_files import ModelFilesError
-from inference_service.service import InferenceService, MakeEngine, StartError
+from inference_service.service import InferenceService, MakeEngine
+from inference_service.start_checks import StartError
 from inference_service.tokenizer import TokenizerMissingError
 from lorikeet.rpc.logs import configure_logging
 from lorikeet.rpc.metrics import MetricsListenError

@@ -1,7 +1,7 @@
 """The life of one request: gate, queue, prompt, adapter, engine, text."""
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from inference_service.engine.client import EngineClient, EngineDiedError, Engin
 from inference_service.engine.request import AdapterResidency, TokenOutput
 from inference_service.engine_errors import translated, translated_engine_errors
 from inference_service.gate import Admitted, Gate
+from inference_service.generation_request import Encode, GenerationLimits, GenerationRequest, Prompt
 from inference_service.generation_responses import chunk_responses, complete_response
 from inference_service.known_adapters import KnownAdapters
 from inference_service.output_streams import OutputStream, OutputStreams
@@ -35,7 +36,6 @@ from inference_service.sampling import (
 from inference_service.sampling_ranges import ModelLimits
 from inference_service.tenant_limits import TenantLimits
 from inference_service.tokenizer import ModelTokenizer
-from inference_service.tools.offered import OfferedTools
 from lorikeet.rpc.errors import InternalError
 from lorikeet.rpc.names import BaseModelName
 from protos import inference_pb2
@@ -43,36 +43,6 @@ from protos import inference_pb2
 logger = logging.getLogger(__name__)
 
 Responses = AsyncGenerator[inference_pb2.GenerateResponse, None]
-
-
-@dataclass(frozen=True)
-class GenerationLimits:
-    """Bounds on one request."""
-
-    max_request_seconds: float
-    slow_reader_seconds: float
-
-
-@dataclass(frozen=True)
-class GenerationRequest:
-    """What Generate and Chat have in common."""
-
-    request_id: str
-    tenant: str
-    adapter: str
-    sampling: inference_pb2.SamplingParams
-    priority: int
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """What the model goes on from, and the tools that it may call."""
-
-    token_ids: list[int]
-    tools: OfferedTools | None = None
-
-
-Encode = Callable[[Admitted], Awaitable[Prompt]]
 
 
 @dataclass(frozen=True)

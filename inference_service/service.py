@@ -18,7 +18,8 @@ from inference_service.chat import ChatRenderer
 from inference_service.config import Settings
 from inference_service.engine.client import EngineClient
 from inference_service.engine.config import EngineConfig
-from inference_service.generation import GenerationLimits, Generations
+from inference_service.generation import Generations
+from inference_service.generation_request import GenerationLimits
 from inference_service.known_adapters import KnownAdapters
 from inference_service.metrics.download_metrics import ObservedReader
 from inference_service.metrics.sample_reader import SampleReader
@@ -28,11 +29,16 @@ from inference_service.sampling_ranges import ModelLimits
 from inference_service.servicer import InferenceServicer, ServerIdentity
 from inference_service.servicer_runtime import AdapterRuntimeServicer
 from inference_service.serving_health import ServingHealth
+from inference_service.start_checks import (
+    StartError,
+    check_registry_address,
+    follow_registry,
+    registered_base_model,
+)
 from inference_service.telemetry import Telemetry
 from inference_service.tenant_limits import TenantLimits
 from inference_service.warm.warm_adapters import WarmAdapters, make_warm_adapters
-from lorikeet.rpc.errors import LorikeetError, NotFoundError, PermissionDeniedError
-from lorikeet.rpc.server import GrpcServer, InsecureBindError, check_binding
+from lorikeet.rpc.server import GrpcServer
 from lorikeet.rpc.tls import server_tls_files
 from protos import inference_pb2, inference_pb2_grpc, registry_pb2
 
@@ -46,17 +52,13 @@ _SERVICE_NAMES = tuple(
 _ABORT_SECONDS = 0.2  # for what still runs when the grace is over to hear of it
 
 
-class StartError(RuntimeError):
-    """The service must not start; the message says what to change."""
-
-
 class InferenceService:
     """Owns the engine, the store, the registry channel and the server."""
 
     def __init__(self, settings: Settings, make_engine: MakeEngine) -> None:
         registry_tls = settings.registry_tls_files()
         if registry_tls is None:
-            _check_registry_address(settings)
+            check_registry_address(settings)
         self._settings = settings
         self._telemetry = Telemetry(settings)
         self.requests = RunningRequests(self._telemetry.request_observers)
@@ -101,8 +103,8 @@ class InferenceService:
         engine_started = asyncio.ensure_future(self._engine.start())
         try:
             model_files = await asyncio.to_thread(read_model_files, self._settings.model)
-            registered = await self._check_with_registry(model_files)
-            await self._follow_registry()
+            registered = await registered_base_model(self._registry, self._settings, model_files)
+            await follow_registry(self._watch, self._settings)
             await self._store.open()
             await engine_started
         finally:
@@ -236,52 +238,3 @@ class InferenceService:
             self._server.server,
         )
         return warm
-
-    async def _follow_registry(self) -> None:
-        """Nobody passes before there is a lease on what the registry says."""
-        try:
-            await self._watch.start(self._settings.registry_wait_seconds)
-        except PermissionDeniedError as error:
-            raise StartError(
-                "this credential may not follow the registry's changes: "
-                "grant its principal act_as for every tenant ('*')"
-            ) from error
-        except LorikeetError as error:
-            raise StartError(f"registry {self._settings.registry}: {error.message}") from error
-
-    async def _check_with_registry(self, model_files: ModelFiles) -> registry_pb2.BaseModel:
-        """Serving another model than adapters were made for gives nonsense, without any error."""
-        base_model = self._settings.base_model
-        try:
-            registered = await self._registry.get_base_model(
-                base_model, wait=self._settings.registry_wait_seconds
-            )
-        except (NotFoundError, PermissionDeniedError) as error:
-            raise StartError(
-                f"base model '{base_model}' is not registered, or this credential may not see it"
-            ) from error
-        except LorikeetError as error:
-            raise StartError(f"registry {self._settings.registry}: {error.message}") from error
-        if registered.config_digest != model_files.config_digest:
-            raise StartError(
-                f"{self._settings.model} is not the registered base model '{base_model}': "
-                f"its config has digest {model_files.config_digest}, "
-                f"the registry says {registered.config_digest}"
-            )
-        if self._settings.revision not in ("", registered.revision):
-            raise StartError(
-                f"base model '{base_model}' is registered at revision '{registered.revision}', "
-                f"not '{self._settings.revision}'"
-            )
-        return registered
-
-
-def _check_registry_address(settings: Settings) -> None:
-    """API keys must not cross a network in plaintext unless the operator said so."""
-    try:
-        check_binding(settings.registry, insecure=settings.insecure)
-    except InsecureBindError:
-        raise StartError(
-            f"refusing to send credentials to {settings.registry} without TLS: "
-            "give --registry-tls-ca, use a registry on loopback or pass --insecure"
-        ) from None

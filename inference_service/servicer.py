@@ -15,7 +15,8 @@ from inference_service.engine.client import EngineClient
 from inference_service.engine.request import DeviceMemory
 from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Admitted, Gate
-from inference_service.generation import GenerationRequest, Generations, Prompt
+from inference_service.generation import Generations
+from inference_service.generation_request import GenerationRequest, Prompt
 from inference_service.sampling import check_token_ids
 from inference_service.tokenizer import ModelTokenizer
 from inference_service.tools.offered import offered_tools

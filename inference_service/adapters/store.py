@@ -22,6 +22,7 @@ from inference_service.adapters.download import (
     Downloader,
     OnProgress,
 )
+from inference_service.adapters.leases import Leases
 from inference_service.adapters.store_errors import NO_SPACE, corrupt, disk_full
 from inference_service.adapters.store_records import Entry, Flight, Partial
 from lorikeet.rpc.errors import (
@@ -42,9 +43,8 @@ class AdapterStore:
         self._entries: dict[str, Entry] = {}  # least recently used first
         self._partials: dict[str, Partial] = {}  # the oldest first
         self._flights: dict[str, Flight] = {}
-        self._num_leases: dict[str, int] = {}
+        self._leases = Leases()
         self._kept: set[str] = set()
-        self._lease_ended: dict[str, asyncio.Event] = {}  # of those waited for
 
     async def open(self) -> None:
         """Finds what earlier processes left; each is verified before it is used.
@@ -74,7 +74,7 @@ class AdapterStore:
         return digest in self._entries
 
     def num_leases(self, digest: str) -> int:
-        return self._num_leases.get(digest, 0)
+        return self._leases.count(digest)
 
     @asynccontextmanager
     async def lease(
@@ -85,16 +85,8 @@ class AdapterStore:
         `tenant` is on whose behalf the registry is read. DATA_LOSS ARTIFACT_CORRUPT when the
         registry's bytes are wrong twice; RESOURCE_EXHAUSTED when the disk budget is in use.
         """
-        digest = artifact.digest
-        self._num_leases[digest] = self.num_leases(digest) + 1
-        try:
+        with self._leases.held(artifact.digest):
             yield await self._ensure(artifact, tenant, on_progress)
-        finally:
-            self._num_leases[digest] -= 1
-            if not self._num_leases[digest]:
-                del self._num_leases[digest]
-                if digest in self._lease_ended:
-                    self._lease_ended.pop(digest).set()
 
     async def renew(self, artifact: Artifact, tenant: str) -> None:
         """Has a copy that seems damaged checked again, and fetched once more if it is."""
@@ -105,8 +97,7 @@ class AdapterStore:
 
     async def wait_until_unused(self, digest: str) -> None:
         """Returns at a moment when nothing holds a lease."""
-        while self.num_leases(digest):
-            await self._lease_ended.setdefault(digest, asyncio.Event()).wait()
+        await self._leases.wait_until_none(digest)
 
     def set_kept(self, digest: str, is_kept: bool) -> None:
         """Whether an adapter stays on disk although nothing holds a lease."""

@@ -12,7 +12,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from inference_service.config import CredentialsError, Settings, read_api_key
 from inference_service.engine.client import EngineDiedError
-from inference_service.service import InferenceService, StartError
+from inference_service.service import InferenceService
+from inference_service.start_checks import StartError
 from lorikeet.rpc.errors import UnavailableError
 from lorikeet.rpc.server import InsecureBindError
 from protos import inference_pb2 as pb
