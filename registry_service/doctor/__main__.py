@@ -3,14 +3,14 @@
 Settings come from the environment and secret files, as the service's do.
 """
 
-import json
 import sys
+from functools import partial
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from lorikeet.rpc.checklist import CheckFailed, Checklist
-from lorikeet.rpc.tls import TlsFilesError, server_credentials, server_tls_files
+from lorikeet.rpc.host_checks import check_certificate, print_findings, wrong_settings
 from registry_service.config import Settings, load_settings
 from registry_service.doctor.database import check_database
 from registry_service.doctor.s3 import check_s3
@@ -23,9 +23,11 @@ def examine(arguments: list[str]) -> Checklist:
     loaded: list[Settings] = []
     checklist.run("registry.settings", "registry", lambda: _load(arguments, loaded))
     if loaded:
-        checklist.run("registry.certificate", "TLS", lambda: _certificate(loaded[0]))
-        check_database(checklist, loaded[0])
-        check_s3(checklist, loaded[0])
+        settings = loaded[0]
+        tls = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        checklist.run("registry.certificate", "TLS", partial(check_certificate, *tls))
+        check_database(checklist, settings)
+        check_s3(checklist, settings)
     return checklist
 
 
@@ -33,30 +35,12 @@ def _load(arguments: list[str], loaded: list[Settings]) -> str:
     try:
         loaded.append(load_settings(arguments))
     except ValidationError as error:
-        wrong = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors())
-        raise CheckFailed(wrong, "set LORIKEET_REGISTRY_<NAME>, or its secret file") from error
+        advice = "set LORIKEET_REGISTRY_<NAME>, or its secret file"
+        raise CheckFailed(wrong_settings(error), advice) from error
     except (SecretFilesError, SettingsError) as error:
         raise CheckFailed(str(error), "see LORIKEET_REGISTRY_SECRETS_DIR") from error
     return "the settings can be used"
 
 
-def _certificate(settings: Settings) -> str:
-    try:
-        files = server_tls_files(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-        if files is None:
-            return "plaintext: for loopback only"
-        server_credentials(files)
-    except TlsFilesError as error:
-        raise CheckFailed(str(error), "correct tls_cert, tls_key and tls_client_ca") from error
-    return f"{files.cert} and its key belong together and are valid"
-
-
-def main() -> int:
-    """Exit status 1 when a check failed."""
-    findings = examine(sys.argv[1:]).findings
-    print(json.dumps([finding.as_dict() for finding in findings], indent=2))
-    return int(any(finding.status == "failed" for finding in findings))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print_findings(examine(sys.argv[1:])))
