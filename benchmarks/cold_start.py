@@ -8,8 +8,9 @@ prefetched a moment ago, and with one that is in the registry only. That last on
 its parts: its bytes read from the registry by a bare client, its load from disk by a prefetch, and
 the first token of a warm one. Ratios are medians of the ratios within a run.
 
-Then 8 streams of the base model decode, in windows with cold loads one after the other and in
-windows without, in turns; their time between tokens is compared.
+Then 8 streams of the base model decode, in turns in windows without loads, with loads from disk one
+after the other, and with cold loads, for which the registry, which would be elsewhere, takes its
+share of the same cores. Their time between tokens is compared.
 """
 
 import itertools
@@ -171,8 +172,8 @@ def main(
     with _started(layers, rank) as (bench, client):
         bench.first_tokens()
         results = [bench.first_tokens() for _ in range(runs)]
-        alone, beside = _time_streams(bench, client, windows, window_seconds)
-    rows = [*_first_token_rows(results), _stream_row(alone, beside)]
+        gaps = _time_streams(bench, client, windows, window_seconds)
+    rows = [*_first_token_rows(results), *_stream_rows(gaps)]
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
     else:
@@ -214,24 +215,31 @@ def _name_base(adapter: Path) -> None:
     path.write_text(json.dumps({**config, "base_model_name_or_path": _SOURCE}))
 
 
-def _time_streams(
-    bench: Bench, client: Client, windows: int, seconds: float
-) -> tuple[list[list[float]], list[list[float]]]:
-    """Gaps between tokens, by window: without loads, and with."""
+@dataclass(frozen=True)
+class Gaps:
+    """Milliseconds between tokens in three windows that came one after the other."""
+
+    alone: list[float]
+    beside_disk: list[float]
+    beside_cold: list[float]
+
+
+def _time_streams(bench: Bench, client: Client, windows: int, seconds: float) -> list[Gaps]:
     streams = Streams(client, max_tokens=1500)
-    alone, beside = [], []
+
+    def window(delete: bool | None) -> list[float]:
+        """`delete`: whether loads begin at the registry; None for no loads."""
+        streams.take_gaps()
+        end = time.perf_counter() + seconds
+        while delete is not None and time.perf_counter() < end:
+            bench.forget(delete=delete)
+            bench.prefetch()
+        time.sleep(max(0.0, end - time.perf_counter()))
+        return streams.take_gaps()
+
     with streams.running():
         time.sleep(seconds / 2)
-        for _ in range(windows):
-            streams.take_gaps()
-            time.sleep(seconds)
-            alone.append(streams.take_gaps())
-            end = time.perf_counter() + seconds
-            while time.perf_counter() < end:
-                bench.forget()
-                bench.prefetch()
-            beside.append(streams.take_gaps())
-    return alone, beside
+        return [Gaps(window(None), window(False), window(True)) for _ in range(windows)]
 
 
 def _first_token_rows(results: list[FirstTokens]) -> list[Row]:
@@ -248,16 +256,19 @@ def _first_token_rows(results: list[FirstTokens]) -> list[Row]:
     ]
 
 
-def _stream_row(alone: list[list[float]], beside: list[list[float]]) -> Row:
-    def p99(gaps: list[float]) -> float:
-        return statistics.quantiles(gaps, n=100)[98]
+def _stream_rows(gaps: list[Gaps]) -> list[Row]:
+    def p99(window: list[float]) -> float:
+        return statistics.quantiles(window, n=100)[98]
 
-    ratios = [
-        p99(with_loads) / p99(without) for without, with_loads in zip(alone, beside, strict=True)
+    def row(name: str, beside: list[list[float]]) -> Row:
+        ratios = [p99(mine) / p99(each.alone) for mine, each in zip(beside, gaps, strict=True)]
+        return Row(name, statistics.median(map(p99, beside)), statistics.median(ratios), 1.2)
+
+    between = f"between tokens of {_NUM_STREAMS} streams, p99, to without loads"
+    return [
+        row(f"{between}: loads from disk", [each.beside_disk for each in gaps]),
+        row(f"{between}: cold loads", [each.beside_cold for each in gaps]),
     ]
-    milliseconds = statistics.median(p99(gaps) for gaps in beside)
-    name = f"between tokens of {_NUM_STREAMS} streams, p99, during loads, to without"
-    return Row(name, milliseconds, statistics.median(ratios), 1.2)
 
 
 def _table(rows: list[Row], layers: int, rank: int) -> Table:

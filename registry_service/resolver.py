@@ -67,7 +67,7 @@ class Resolver:
         return decide(caller, asked, request, facts)
 
     async def _load(self, asked: Asked) -> Loaded[Facts]:
-        facts = await self._database.read(lambda session: read_facts(session, asked))
+        facts = await self._database.ask(lambda session: read_facts(session, asked))
         # What is absent or not shared is asked for again: names can be made up without end.
         is_kept = facts.is_live and isinstance(facts.choice, Chosen)
         is_kept &= bool(facts.allowed) or asked.tenant.tenant == asked.adapter.tenant

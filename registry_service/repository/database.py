@@ -6,7 +6,13 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from registry_service.repository.engine import SQLITE, DatabaseLimits, make_engine, reading
+from registry_service.repository.engine import (
+    SQLITE,
+    DatabaseLimits,
+    asking,
+    make_engine,
+    reading,
+)
 from registry_service.repository.journal import Change
 from registry_service.repository.transaction import Transaction, unavailable
 from registry_service.worker_pool import QueueFullError, WorkerPool
@@ -26,6 +32,7 @@ class Database:
     def __init__(self, url: str, limits: DatabaseLimits) -> None:
         self.engine = make_engine(url, limits)
         self._reader = reading(self.engine)
+        self._asker = asking(self.engine)
         self._seconds = limits.seconds
         num_writers = 1 if self.engine.dialect.name == SQLITE else limits.num_writers
         self._reads = self._pool(limits.num_readers, "registry-read")
@@ -40,6 +47,11 @@ class Database:
         """
         limit = self._limit(seconds)
         return await _run(self._reads, Transaction(self._reader, function, limit), limit)
+
+    async def ask(self, function: Callable[[Session], T]) -> T:
+        """As `read`, for a function of one query: two round trips to PostgreSQL less."""
+        limit = self._seconds
+        return await _run(self._reads, Transaction(self._asker, function, limit), limit)
 
     async def write(self, function: Callable[[Session], T], seconds: float | None = None) -> T:
         """Runs `function` in a transaction that is committed unless it raises.

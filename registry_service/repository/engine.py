@@ -66,6 +66,13 @@ def reading(engine: Engine) -> Engine:
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
+def asking(engine: Engine) -> Engine:
+    """The same connections for single queries, which see one moment without a transaction."""
+    if engine.dialect.name == SQLITE:
+        return reading(engine)
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
+
+
 def cutter(connection: Connection) -> Callable[[], None]:
     """A function by which another thread ends what this connection waits for."""
     cut: Callable[[], None] = connection.connection.info[_CUT]
