@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 from inference_service.access.access_control import AccessControl
 from inference_service.access.resolutions import ServedModel
@@ -169,7 +170,7 @@ class InferenceService:
     def _add_servicers(
         self, model_files: ModelFiles, registered: registry_pb2.BaseModel
     ) -> WarmAdapters:
-        settings, engine_info = self._settings, self._engine.info
+        settings = self._settings
         known_adapters = KnownAdapters()
         loads = AdapterLoads(self._store, self._engine)
         served = ServedModel(settings.base_model, registered.revision)
@@ -180,21 +181,40 @@ class InferenceService:
             *(settings, self._registry, access.gate, known_adapters),
             *(self._store, self._engine, loads, self._health),
         )
-        self._chat = ChatRenderer(model_files)
         defaults = settings.default_serving_limits()
-        tenant_limits = TenantLimits(self._registry, self._watch, defaults)
-        reader = SampleReader(
-            self._engine,
-            self._admission,
-            self.requests,
-            self._store,
-            known_adapters,
-            self._watch,
-            self._health,
-            warm.set,
+        limits = TenantLimits(self._registry, self._watch, defaults)
+        self._telemetry.serve(self._sample_reader(known_adapters, warm))
+        generations = self._generations(model_files, access, known_adapters, loads, limits)
+        self._chat = ChatRenderer(model_files)
+        parser = settings.tool_call_parser or ""
+        inference = InferenceServicer(
+            self._identity(model_files, registered), generations, self._chat, warm.set, parser
         )
-        self._telemetry.serve(reader)
-        generations = Generations(
+        runtime = AdapterRuntimeServicer(
+            *(access.gate, known_adapters, self._store, self._engine, self.requests),
+            *(loads, self._admission, limits, self._health, warm),
+        )
+        add: Any = inference_pb2_grpc
+        add.add_InferenceServicer_to_server(inference, self._server.server)
+        add.add_AdapterRuntimeServicer_to_server(runtime, self._server.server)
+        return warm
+
+    def _sample_reader(self, known_adapters: KnownAdapters, warm: WarmAdapters) -> SampleReader:
+        return SampleReader(
+            *(self._engine, self._admission, self.requests, self._store),
+            *(known_adapters, self._watch, self._health, warm.set),
+        )
+
+    def _generations(
+        self,
+        model_files: ModelFiles,
+        access: AccessControl,
+        known_adapters: KnownAdapters,
+        loads: AdapterLoads,
+        tenant_limits: TenantLimits,
+    ) -> Generations:
+        settings, info = self._settings, self._engine.info
+        return Generations(
             base_model=settings.base_model,
             gate=access.gate,
             admission=self._admission,
@@ -204,37 +224,19 @@ class InferenceService:
             engine=self._engine,
             tokenizer=model_files.tokenizer,
             model_limits=ModelLimits(
-                engine_info.max_model_len, engine_info.vocab_size, model_files.eos_token_ids
+                info.max_model_len, info.vocab_size, model_files.eos_token_ids
             ),
             limits=GenerationLimits(settings.max_request_seconds, settings.slow_reader_seconds),
             requests=self.requests,
             revocations=access.revocations,
         )
-        identity = ServerIdentity(
+
+    def _identity(
+        self, model_files: ModelFiles, registered: registry_pb2.BaseModel
+    ) -> ServerIdentity:
+        return ServerIdentity(
             version=importlib.metadata.version("lorikeet"),
-            base_model=settings.base_model,
+            base_model=self._settings.base_model,
             base_model_revision=registered.revision,
             config_digest=model_files.config_digest,
         )
-        inference_pb2_grpc.add_InferenceServicer_to_server(  # type: ignore[no-untyped-call]
-            InferenceServicer(
-                identity, generations, self._chat, warm.set, settings.tool_call_parser or ""
-            ),
-            self._server.server,
-        )
-        inference_pb2_grpc.add_AdapterRuntimeServicer_to_server(  # type: ignore[no-untyped-call]
-            AdapterRuntimeServicer(
-                access.gate,
-                known_adapters,
-                self._store,
-                self._engine,
-                self.requests,
-                loads,
-                self._admission,
-                tenant_limits,
-                self._health,
-                warm,
-            ),
-            self._server.server,
-        )
-        return warm
