@@ -258,7 +258,7 @@ def _first_token_rows(results: list[FirstTokens]) -> list[Row]:
 
 def _stream_rows(gaps: list[Gaps]) -> list[Row]:
     def p99(window: list[float]) -> float:
-        return statistics.quantiles(window, n=100)[98]
+        return statistics.quantiles(window, n=100, method="inclusive")[98]
 
     def row(name: str, beside: list[list[float]]) -> Row:
         ratios = [p99(mine) / p99(each.alone) for mine, each in zip(beside, gaps, strict=True)]

@@ -114,7 +114,7 @@ def _row(answers: list[Stream], sent: list[float], rate: int, processor_seconds:
         delays += [1000 * (there - here) for here, there in zip(sent, times, strict=True)]
         last = max(last, times[-1])
     seconds = last - sent[0] + 1 / rate
-    percentiles = statistics.quantiles(delays, n=100)
+    percentiles = statistics.quantiles(delays, n=100, method="inclusive")
     return Row(
         asked_tokens_per_second=rate * len(answers),
         tokens_per_second=len(delays) / seconds,

@@ -23,7 +23,7 @@ class Result:
     token_ids: list[int] = field(default_factory=list)
     finish_reason: str = ""
     refusal: str = ""
-    num_cached: int = 0
+    num_cached: int = field(default=0, compare=False)  # how it was computed, not what
     logprobs: list[TokenLogprob] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
 
