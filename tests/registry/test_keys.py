@@ -100,7 +100,6 @@ async def test_administration_is_for_administrators(world: World) -> None:
     tenant, principal = "tenants/acme", "tenants/acme/principals/user0"
     for method, request in (
         ("CreateTenant", pb.CreateTenantRequest(tenant_id="new")),
-        ("GetTenant", pb.GetTenantRequest(name=tenant)),
         ("ListTenants", pb.ListTenantsRequest()),
         ("DeleteTenant", pb.DeleteTenantRequest(name=tenant)),
         ("CreatePrincipal", pb.CreatePrincipalRequest(parent=tenant, principal_id="p")),
@@ -116,6 +115,10 @@ async def test_administration_is_for_administrators(world: World) -> None:
     ):
         for client in (world.publisher, world.inference):
             assert (await failure(client, method, request)).code == DENIED, method
+    get = pb.GetTenantRequest(name=tenant)
+    assert (await failure(world.publisher, "GetTenant", get)).code == DENIED
+    # A service that acts for a tenant must know what to grant it, and nothing of what it stores.
+    assert not (await world.inference("GetTenant", get)).HasField("usage")
 
 
 async def test_an_administrator_cannot_lock_itself_out(registry: Registry) -> None:
