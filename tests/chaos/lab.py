@@ -1,8 +1,9 @@
 """A whole Lorikeet as processes, with tenants and adapters whose every answer is known."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,14 +72,15 @@ class Lab:
         assert self.stack.inference is not None
         return psutil.Process(self.stack.inference.pid)
 
-    @property
-    def engine(self) -> psutil.Process:
-        """Of the front end's children the one that is the engine."""
-        return next(
-            child
-            for child in self.front_end.children()
-            if "inference_service.engine" in child.cmdline()
-        )
+    async def signal_engine(self, number: signal.Signals) -> None:
+        """To the one that runs, or as soon as there is one again after the fault before."""
+        while True:
+            for child in self.front_end.children():
+                with suppress(psutil.NoSuchProcess):
+                    if "inference_service.engine" in child.cmdline():
+                        child.send_signal(number)
+                        return
+            await asyncio.sleep(0.1)
 
     def unhandled_errors(self) -> list[str]:
         """What the services that run now have logged of exceptions nobody expected."""

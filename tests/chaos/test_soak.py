@@ -122,12 +122,12 @@ async def _do_faults(lab: Lab, s3: S3Server, faults: Counter[str]) -> None:
 
 
 async def _kill_engine(lab: Lab) -> None:
-    lab.engine.send_signal(signal.SIGKILL)
+    await lab.signal_engine(signal.SIGKILL)
 
 
 async def _stop_engine(lab: Lab) -> None:
     """It stays alive and says nothing, until somebody notices."""
-    lab.engine.send_signal(signal.SIGSTOP)
+    await lab.signal_engine(signal.SIGSTOP)
 
 
 async def _restart_registry(lab: Lab) -> None:
