@@ -48,7 +48,7 @@ class FeedCache(Generic[Key, Value]):
         return len(self._entries)
 
     def cached(self, key: Key) -> Value | None:
-        """The value if it may be served now: None when the feed lost touch with the database."""
+        """The value if it may be served now: None when the feed is out of touch."""
         entry = self._entries.get(key)
         if entry is None or not self._is_current():
             return None
