@@ -79,7 +79,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	@$(PIP) --editable ".[inference,telemetry,dev]"
+	@$(PIP) --editable ".[inference,telemetry,bench,dev]"
 	@touch $@
 
 clean:
