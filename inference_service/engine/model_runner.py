@@ -19,6 +19,7 @@ from inference_service.models.decoder import Decoder
 from inference_service.models.families import read_spec
 from inference_service.models.loader import load_weights
 from inference_service.models.spec import UnsupportedModelError
+from kernels.cpu import huge_pages
 from kernels.layouts import LoraPlan, make_kv_layout
 from kernels.select import Kernels, select_kernels
 
@@ -65,9 +66,11 @@ class ModelRunner:
         )
         self._planner = LoraPlanner(self._tables)
         # Not touched until used: pages of the operating system come as ours are filled.
-        self.arena = torch.empty(
-            num_pages, self.layout.page_elems, dtype=self.dtype, device=self.device
-        )
+        shape = (num_pages, self.layout.page_elems)
+        if self.device.type == "cpu":
+            self.arena = huge_pages.empty(shape, self.dtype)
+        else:
+            self.arena = torch.empty(shape, dtype=self.dtype, device=self.device)
         self._buckets: BucketRunner | None = None
         if uses_graphs:
             self.use_buckets(CudaGraphs(self.device).record, config.max_num_seqs)

@@ -42,22 +42,29 @@ typedef struct {
     int num_rows;
 } Block;
 
+// What is fetched from memory meanwhile: a line with each step.
+typedef struct {
+    const char *from;
+    int64_t stride;
+} Ahead;
+
 // Blocks have at most ROWS rows, and about the same number of them.
 static Block block_of(const Gemm *gemm, int64_t block, int64_t num_blocks) {
     int64_t row = gemm->num_rows * block / num_blocks;
     return (Block){row, gemm->num_rows * (block + 1) / num_blocks - row};
 }
 
+// A row's last step may be more than there is of x: it ends in zeros.
 DISPATCHED static void pack_block(const Gemm *gemm, Block block) {
-    scalar *packed = gemm->packed_x + block.row * gemm->num_steps * STEP;
-    for (int row = 0; row < block.num_rows; row++) {
-        const scalar *x = gemm->x + (block.row + row) * gemm->x_stride;
-        scalar *to = packed + row * STEP;
-        int64_t step_stride = block.num_rows * STEP;
-        for (int64_t k = 0; k < gemm->in_features; k++)
-            to[k / STEP * step_stride + k % STEP] = x[k];
-        for (int64_t k = gemm->in_features; k < gemm->num_steps * STEP; k++)
-            to[k / STEP * step_stride + k % STEP] = 0;
+    step *packed = (step *)gemm->packed_x + block.row * gemm->num_steps;
+    const scalar *x = gemm->x + block.row * gemm->x_stride;
+    int64_t num_whole = gemm->in_features / STEP;
+    for (int64_t k = 0; k < num_whole; k++)
+        for (int row = 0; row < block.num_rows; row++)
+            memcpy(packed++, x + row * gemm->x_stride + k * STEP, sizeof *packed);
+    for (int row = 0; num_whole < gemm->num_steps && row < block.num_rows; row++) {
+        scalar last[STEP] = {x[row * gemm->x_stride + num_whole * STEP]};
+        memcpy(packed++, last, sizeof last);
     }
 }
 
@@ -76,10 +83,12 @@ INLINE void multiply_step(vec (*sums)[VECS], const scalar *x, const scalar *weig
 
 // totals = x W^T for a block of `rows` rows, at most ROWS, and VECS vectors of columns.
 INLINE void multiply_block(vec (*totals)[VECS], const scalar *x, const scalar *weights,
-                           int64_t num_steps, int rows) {
+                           int64_t num_steps, int rows, Ahead ahead) {
     vec sums[ROWS][VECS] = {0};
-    for (int64_t k = 0; k < num_steps; k++)
+    for (int64_t k = 0; k < num_steps; k++) {
+        __builtin_prefetch(ahead.from + k * ahead.stride, 0, 2);
         multiply_step(sums, x + k * rows * STEP, weights + k * STEP * PANEL, rows);
+    }
 #pragma GCC unroll 12
     for (int row = 0; row < rows; row++)
 #pragma GCC unroll 2
@@ -96,12 +105,13 @@ INLINE void finish_row(const Gemm *gemm, const vec *totals, int64_t row, int64_t
         y[i] = store(values[i] + (gemm->bias ? load(gemm->bias[column + i]) : 0));
 }
 
-#define CASE(rows)                                                                         \
-    case rows:                                                                             \
-        multiply_block(totals, x, weights, gemm->num_steps, rows < ROWS ? rows : ROWS);    \
+#define CASE(rows)                                                                             \
+    case rows:                                                                                 \
+        multiply_block(totals, x, weights, gemm->num_steps, rows < ROWS ? rows : ROWS, ahead); \
         break;
 
-DISPATCHED static void multiply_columns(const Gemm *gemm, Block block, int64_t column) {
+DISPATCHED static void multiply_columns(const Gemm *gemm, Block block, int64_t column,
+                                        Ahead ahead) {
     vec totals[ROWS][VECS];
     const scalar *x = gemm->packed_x + block.row * gemm->num_steps * STEP;
     const scalar *weights =
@@ -118,19 +128,37 @@ DISPATCHED static void multiply_columns(const Gemm *gemm, Block block, int64_t c
     for (int i = 0; i < block.num_rows; i++) finish_row(gemm, totals[i], block.row + i, column);
 }
 
-static void multiply_panel(const Gemm *gemm, Block block, int64_t panel) {
+static void multiply_panel(const Gemm *gemm, Block block, int64_t panel, Ahead ahead) {
     int64_t end = (panel + 1) * PANEL;
     if (end > gemm->out_features) end = gemm->out_features;
     for (int64_t column = panel * PANEL; column < end; column += VECS * LANES)
-        multiply_columns(gemm, block, column);
+        multiply_columns(gemm, block, column, ahead);
 }
 
-// Blocks go in groups, which stay in a cache while one panel after the other meets them.
+// Only the first of a group's blocks would wait for a panel, and memory for all others: so each
+// fetches its share of the next panel. The processor itself runs ahead of a block that is alone.
+static Ahead share_of(const Gemm *gemm, int64_t panel, int64_t index, int64_t num_blocks) {
+    const int64_t step_bytes = PANEL * STEP * sizeof(scalar), share = step_bytes / num_blocks;
+    const char *weights = (const char *)gemm->weights + panel * gemm->num_steps * step_bytes;
+    if (num_blocks == 1) return (Ahead){weights, 0};
+    return (Ahead){weights + gemm->num_steps * (step_bytes + index * share), share};
+}
+
+// A group of blocks stays in a cache while one panel after the other meets it.
+static void multiply_group(const Gemm *gemm, int64_t first, int64_t end, int64_t num_blocks) {
+    int64_t num_panels = (gemm->out_features + PANEL - 1) / PANEL;
+#pragma omp for nowait
+    for (int64_t panel = 0; panel < num_panels; panel++)
+        for (int64_t block = first; block < end; block++)
+            multiply_panel(gemm, block_of(gemm, block, num_blocks), panel,
+                           share_of(gemm, panel, block - first, end - first));
+}
+
 EXPORT void gemm(const scalar *weights, const scalar *bias, int64_t in_features,
                  int64_t out_features, scalar *y, scalar *packed_x, const scalar *x,
                  int64_t x_stride, int64_t num_rows, int32_t in_parallel) {
-    int64_t num_steps = (in_features + STEP - 1) / STEP;
-    int64_t num_panels = (out_features + PANEL - 1) / PANEL, num_blocks = (num_rows + ROWS - 1) / ROWS;
+    int64_t num_steps = (in_features + STEP - 1) / STEP, num_blocks = (num_rows + ROWS - 1) / ROWS;
+    int64_t num_groups = (num_blocks + GROUP - 1) / GROUP;
     Gemm call = {weights, bias,     in_features, out_features, num_steps,
                  y,       packed_x, x,           x_stride,     num_rows};
 #pragma omp parallel if (in_parallel)
@@ -138,10 +166,8 @@ EXPORT void gemm(const scalar *weights, const scalar *bias, int64_t in_features,
 #pragma omp for
         for (int64_t block = 0; block < num_blocks; block++)
             pack_block(&call, block_of(&call, block, num_blocks));
-#pragma omp for collapse(2)
-        for (int64_t group = 0; group < num_blocks; group += GROUP)
-            for (int64_t panel = 0; panel < num_panels; panel++)
-                for (int64_t block = group; block < num_blocks && block < group + GROUP; block++)
-                    multiply_panel(&call, block_of(&call, block, num_blocks), panel);
+        for (int64_t group = 0; group < num_groups; group++)
+            multiply_group(&call, num_blocks * group / num_groups,
+                           num_blocks * (group + 1) / num_groups, num_blocks);
     }
 }

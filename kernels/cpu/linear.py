@@ -4,6 +4,8 @@ import ctypes
 
 import torch
 
+from kernels.cpu import huge_pages
+
 _PANEL = 32  # columns of the result that gemm.c works on together
 _PARALLEL_WORK = 200_000  # multiply-adds, below which waking the other threads costs more
 
@@ -60,8 +62,8 @@ def _pack(weight: torch.Tensor, step: int) -> torch.Tensor:
     out_features, in_features = weight.shape
     padding = (0, -in_features % step, 0, -out_features % _PANEL)
     padded = torch.nn.functional.pad(weight, padding) if any(padding) else weight
-    panels = padded.unflatten(1, (-1, step)).unflatten(0, (-1, _PANEL))
-    return panels.transpose(1, 2).contiguous()
+    panels = padded.unflatten(1, (-1, step)).unflatten(0, (-1, _PANEL)).transpose(1, 2)
+    return huge_pages.empty(panels.shape, weight.dtype).copy_(panels)
 
 
 class OneDnnLinear:
