@@ -6,7 +6,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 _STYLE: Any = {"svg.hashsalt": "lorikeet", "svg.fonttype": "none", "font.size": 11}
 _INCHES = (7.2, 4.2)
@@ -39,9 +39,9 @@ def line_plot(
         if log_x:
             axes.set_xscale("log")
             axes.set_xticks(sorted({x for points in series.values() for x, _ in points}))
-            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.1 * max(y for points in series.values() for _, y in points))
         axes.grid(visible=True, alpha=0.3)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)

@@ -16,6 +16,7 @@ from kernels.cpu.build import CompilerMissingError, has_amx, supported_isas
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _ABSENT = "–"
+_FILE_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ def publish(report: Report, as_json: bool, output: Path | None) -> None:
         print(document)
         return
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
     console.print(table_of(report))
     console.print(str(report.machine), highlight=False)
     if output is not None:
@@ -89,7 +92,10 @@ def publish(report: Report, as_json: bool, output: Path | None) -> None:
 
 
 def table_of(report: Report) -> Table:
-    """Columns in the order in which the rows first name them; the bar's only if there is one."""
+    """Columns in the order in which the rows first name them; the bar's only if there is one.
+
+    A figure of None is a dash; where a row has no such figure, nothing.
+    """
     columns = list(dict.fromkeys(name for row in report.rows for name in row.figures))
     has_bars = any(row.bar for row in report.rows)
     table = Table(title=report.title)
@@ -99,7 +105,7 @@ def table_of(report: Report) -> Table:
     for heading in ("bar", "") if has_bars else ():
         table.add_column(heading)
     for row in report.rows:
-        cells = [format_figure(row.figures.get(name)) for name in columns]
+        cells = [format_figure(row.figures[n]) if n in row.figures else "" for n in columns]
         verdict = (row.bar, _verdict(row.met)) if has_bars else ()
         table.add_row(row.name, *cells, *verdict)
     return table
