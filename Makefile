@@ -13,7 +13,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint const
 HAS_GPU := $(shell nvidia-smi -L 2>/dev/null)
 TORCH_INDEX := $(if $(HAS_GPU),,$(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)))
 
-.PHONY: demo serve evaluate test test-integration test-chaos test-gpu lint protos protos-check format secrets install install-dev clean
+.PHONY: demo serve evaluate test test-integration test-chaos test-gpu bench lint protos protos-check format secrets install install-dev clean
 
 demo: $(VENV)/.installed  ## Register three adapters and stream from all of them at once
 	@$(BIN)/python -m examples.demo
@@ -41,6 +41,17 @@ test-chaos: $(VENV)/.installed-dev  ## The services under kills, stalls, cancels
 
 test-gpu: $(VENV)/.installed-dev  ## The tests that need an NVIDIA GPU; they fail where there is none
 	TRITON_INTERPRET=0 $(BIN)/python -m pytest tests/gpu
+
+# Nothing else should run meanwhile. Beside other engines, and all the rest: benchmarks/README.md.
+BENCH := .lorikeet/bench
+bench: $(VENV)/.installed-bench  ## The engine and the CPU kernels, in six minutes; JSON in .lorikeet/bench
+	@mkdir -p $(BENCH)
+	$(BIN)/python -m benchmarks.engines --rounds 2 --output $(BENCH)/engines.json
+	@set -e; for name in decode base_gemm lora_cpu attention_cpu sampling; do \
+	    echo "python -m benchmarks.$$name --json > $(BENCH)/$$name.json"; \
+	    $(BIN)/python -m benchmarks.$$name --json > $(BENCH)/$$name.json; \
+	done
+	@ls $(BENCH)/*.json
 
 lint: $(VENV)/.installed-dev protos-check
 	$(BIN)/ruff check .
@@ -76,6 +87,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP) $(TORCH_INDEX) torch
 	@$(PIP) --editable ".[inference]"
 	@$(BIN)/python -m kernels.cpu.build --if-possible
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@$(PIP) --editable ".[inference,bench]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
