@@ -44,7 +44,7 @@ class LoadedAdapters:
         return loaded_adapter(
             version_name,
             digest,
-            self._store.sizes().get(digest),
+            self._store.size_of(digest),
             resident,
             is_pinned=kept.is_kept(digest, KeptBy.PIN),
             is_warm=kept.is_kept(digest, KeptBy.WARM),

@@ -69,6 +69,11 @@ class AdapterStore:
         """Digest to bytes on disk."""
         return {digest: entry.size_bytes for digest, entry in self._entries.items()}
 
+    def size_of(self, digest: str) -> int | None:
+        """Bytes on disk; None for what is not there."""
+        entry = self._entries.get(digest)
+        return entry.size_bytes if entry else None
+
     def has(self, digest: str) -> bool:
         """Whether it is on disk, verified or not."""
         return digest in self._entries

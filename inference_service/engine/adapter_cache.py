@@ -1,6 +1,6 @@
 """Which adapters have pages in the arena, who uses them, and which may leave."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, KeysView
 from dataclasses import dataclass
 
 import torch
@@ -40,14 +40,19 @@ class AdapterCache:
         self._idle, self._costs = idle, costs
         self._resident: dict[str, ResidentAdapter] = {}
         self._copying: list[ResidentAdapter] = []
+        self._num_pinned_pages = 0
 
     def __len__(self) -> int:
         return len(self._resident)
 
+    @property
+    def digests(self) -> KeysView[str]:
+        return self._resident.keys()
+
     def num_pinned_pages(self, besides: str = "") -> int:
         """Pages of the pinned adapters other than `besides`."""
-        pinned = (adapter for adapter in self._resident.values() if adapter.is_pinned)
-        return sum(adapter.num_pages for adapter in pinned if adapter.digest != besides)
+        other = self._resident.get(besides)
+        return self._num_pinned_pages - (other.num_pages if other and other.is_pinned else 0)
 
     def get(self, digest: str) -> ResidentAdapter | None:
         """The adapter, ready or still being copied."""
@@ -101,6 +106,7 @@ class AdapterCache:
     def pin(self, digest: str, pinned: bool) -> None:
         """A pinned adapter is not evicted, used or not."""
         adapter = self._resident[digest]
+        self._num_pinned_pages += (pinned - adapter.is_pinned) * adapter.num_pages
         adapter.is_pinned = pinned
         self._update(adapter)
 
@@ -116,6 +122,7 @@ class AdapterCache:
         """Frees the pages of an adapter that is ready and has no users; returns their number."""
         assert adapter.is_ready, "evicting an adapter that is still being copied"
         assert not adapter.num_users, "evicting an adapter in use"
+        assert not adapter.is_pinned, "evicting a pinned adapter"
         self._idle.discard(adapter)
         del self._resident[adapter.digest]
         self._pool.free(adapter.pages)
@@ -132,6 +139,8 @@ class AdapterCache:
     def check_integrity(self) -> None:
         pages = [page for adapter in self._resident.values() for page in adapter.pages]
         assert len(set(pages)) == len(pages) == self._pool.num_used(PageUse.ADAPTER)
+        pinned = [adapter for adapter in self._resident.values() if adapter.is_pinned]
+        assert self._num_pinned_pages == sum(adapter.num_pages for adapter in pinned)
         for adapter in self._resident.values():
             in_use = adapter.num_users or adapter.is_pinned or not adapter.is_ready
             assert bool(adapter.ticket) != bool(in_use)

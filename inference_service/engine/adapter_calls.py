@@ -76,7 +76,10 @@ class AdapterCalls:
         return replies
 
     def residencies(self) -> list[AdapterResidency]:
-        return [self._residency(digest) for digest in self._adapters.digests]
+        """Of the adapters that hold memory or are waited for; not of all that are known."""
+        cache, host = self._memory.cache, self._memory.host
+        digests = dict.fromkeys((*cache.digests, *host.digests, *self.awaited))
+        return [self._residency(digest) for digest in digests if self._adapters.knows(digest)]
 
     def _answer(self, call_id: int, digest: str, readiness: Readiness) -> Reply:
         is_pin = call_id in self._pinning
@@ -97,8 +100,7 @@ class AdapterCalls:
         """Whether the largest request, with the largest adapter, still fits beside the pins."""
         adapters, cache = self._adapters, self._memory.cache
         pinned = cache.num_pinned_pages(besides=digest) + adapters.num_pages(digest)
-        largest = max(adapters.num_pages(other) for other in adapters.digests)
-        return pinned + largest + self._largest_request <= self._memory.pool.num_pages
+        return pinned + adapters.most_pages + self._largest_request <= self._memory.pool.num_pages
 
     def _residency(self, digest: str, found_on: str = "") -> AdapterResidency:
         adapter, image = self._memory.cache.get(digest), self._memory.host.get(digest)

@@ -41,16 +41,17 @@ class AdapterManager:
         self._refusals: dict[str, Refusal] = {}
         self.num_loads = 0
 
-    @property
-    def digests(self) -> list[str]:
-        return list(self._sources)
-
     def knows(self, digest: str) -> bool:
         return digest in self._sources
 
     def num_pages(self, digest: str) -> int:
         """Pages an adapter takes; 0 for the base model and before it was first loaded."""
         return self._num_pages.get(digest, 0)
+
+    @property
+    def most_pages(self) -> int:
+        """Of any adapter that was loaded; 0 before one was."""
+        return max(self._num_pages.values(), default=0)
 
     def refusal(self, digest: str) -> Refusal | None:
         """Why an adapter cannot be loaded; None when it can, as far as is known."""

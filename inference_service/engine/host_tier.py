@@ -1,6 +1,6 @@
 """Packed adapters in host memory: what was evicted or is on its way in, within a byte budget."""
 
-from collections.abc import Collection
+from collections.abc import Collection, KeysView
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ class HostTier:
     def max_bytes(self) -> int:
         return self._max_bytes
 
+    @property
+    def digests(self) -> KeysView[str]:
+        return self._images.keys()
+
     def get(self, digest: str) -> "PageImage | None":
         """Queries only; `take` and `put` count as uses."""
         return self._images.get(digest)
@@ -48,6 +52,8 @@ class HostTier:
 
     def trim(self, awaited: Collection[str]) -> None:
         """Drops images until the limits hold, but none that is awaited."""
+        if not self._is_over():
+            return  # every step asks, and there may be thousands of images
         for digest in tuple(self._images):
             if not self._is_over():
                 break

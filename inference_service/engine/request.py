@@ -233,7 +233,8 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     kv_pages are held by running requests, cached_pages keep prefixes that none of them uses.
     Counters run from the engine's start: preemptions, adapters read from disk, adapters evicted
     from the arena, tokens of started requests found in the prefix cache and looked for there.
-    `device_memory` is what the driver, or the operating system, sees.
+    `device_memory` is what the driver, or the operating system, sees. `adapters` are those with
+    bytes in the arena or in host memory, and those waited for: known ones can be ever so many more.
     """
 
     call_id: int

@@ -78,6 +78,24 @@ def test_idle_adapters_make_room_and_come_back(
         stats_of(tight)
 
 
+def test_statistics_are_of_adapters_that_hold_memory_not_of_all_that_are_known(
+    model_path: Path, adapter_paths: dict[str, Path]
+) -> None:
+    config = EngineConfig(
+        str(model_path), dtype="float32", memory_bytes=4 << 20, host_memory_bytes=0, max_loras=1
+    )
+    engine = Engine(config)
+    for name in ("r3", "r12"):
+        load(engine, name, adapter_paths[name])
+    assert [adapter.digest for adapter in stats_of(engine).adapters] == ["r12"]
+    for command in submits(2, "r3"):
+        engine.handle(command)
+    found = {a.digest: (a.tier, a.running_requests) for a in stats_of(engine).adapters}
+    assert found == {"r12": ("device", 0), "r3": ("disk", 2)}
+    assert run_to_end(engine, [])[0].token_ids
+    assert [adapter.digest for adapter in stats_of(engine).adapters] == ["r3"]
+
+
 def test_requests_of_more_adapters_than_fit_all_answer(
     model_path: Path, adapter_paths: dict[str, Path]
 ) -> None:
