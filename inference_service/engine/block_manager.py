@@ -1,5 +1,7 @@
 """The KV pages of each sequence, shared where sequences begin alike."""
 
+from array import array
+
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.prefix_cache import PrefixCache, PrefixKeys
 from inference_service.engine.sequence import Sequence
@@ -21,7 +23,8 @@ class BlockManager:
         """Without `keys`, nothing is cached and nothing is shared."""
         self._pool, self._prefixes, self._keys = pool, prefixes, keys
         self._block_tokens = block_tokens
-        self._pages: dict[int, list[int]] = {}
+        # Arrays, so that a step's tables are copied and not converted number by number.
+        self._pages: dict[int, array[int]] = {}
         self._num_sealed: dict[int, int] = {}
 
     def num_pages(self, num_tokens: int) -> int:
@@ -42,7 +45,7 @@ class BlockManager:
         blocks = self._prefixes.match(self._keys.extend(sequence, num_blocks))
         for block in blocks:
             self._prefixes.acquire(block)
-        self._pages[sequence.request_id] = [block.page for block in blocks]
+        self._pages[sequence.request_id] = array("i", [block.page for block in blocks])
         self._num_sealed[sequence.request_id] = len(blocks)
         return len(blocks) * self._block_tokens
 
@@ -50,7 +53,7 @@ class BlockManager:
         """Makes room for `num_tokens` tokens in all; the pool must have the missing pages."""
         missing = self.num_missing(request_id, num_tokens)
         pages = self._pool.allocate(missing, PageUse.KV)
-        self._pages.setdefault(request_id, []).extend(pages)
+        self._pages.setdefault(request_id, array("i")).extend(pages)
 
     def seal(self, sequence: Sequence) -> None:
         """Offers the blocks that have become full to the prefix cache."""
@@ -65,7 +68,8 @@ class BlockManager:
             self._prefixes.insert(keys[depth], pages[depth], depth, sequence)
         self._num_sealed[sequence.request_id] = num_full
 
-    def table(self, request_id: int) -> list[int]:
+    def table(self, request_id: int) -> "array[int]":
+        """The pages of its blocks, in order, as int32."""
         return self._pages[request_id]
 
     def release(self, request_id: int) -> None:

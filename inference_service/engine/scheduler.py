@@ -100,7 +100,9 @@ class Scheduler:
 
     def refuse_waiting(self, digests: Collection[str]) -> list[tuple[Sequence, Refusal]]:
         """Takes out the sequences of these adapters that can never run, and says why."""
-        refused = []
+        refused: list[tuple[Sequence, Refusal]] = []
+        if not digests:
+            return refused
         for sequence in [s for s in self._waiting if s.adapter_digest in digests]:
             refusal = self.why_never(sequence.adapter_digest, sequence.max_num_tokens)
             if refusal is not None:
@@ -153,12 +155,14 @@ class Scheduler:
         """Pages for the next tokens of a running sequence, if need be from one admitted later."""
         self._blocks.seal(sequence)
         length = sequence.num_computed + num_tokens
-        while not self._memory.make_room(self._blocks.num_missing(sequence.request_id, length)):
+        while num_missing := self._blocks.num_missing(sequence.request_id, length):
+            if self._memory.make_room(num_missing):
+                self._blocks.extend(sequence.request_id, length)
+                break
             victim = self._victim(chunks)
             self._preempt(victim)
             if victim is sequence:
                 return False
-        self._blocks.extend(sequence.request_id, length)
         return True
 
     def _victim(self, chunks: list[ScheduledChunk]) -> Sequence:

@@ -1,5 +1,7 @@
 """One sequence's part of a step."""
 
+from collections.abc import Sequence as Series
+
 from inference_service.engine.adapter_cache import ResidentAdapter
 
 
@@ -15,7 +17,7 @@ class StepInput:
         self,
         token_ids: list[int],
         start: int,
-        table: list[int],
+        table: Series[int],
         adapter: ResidentAdapter | None,
         samples: bool,
     ) -> None:
