@@ -1,7 +1,7 @@
 """Random checkpoints and adapters of any shape, written tensor by tensor: no model is built."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -29,7 +29,11 @@ TINYLLAMA = {
 
 def write_tinyllama(directory: Path, num_layers: int = 22, seed: int = 0) -> Path:
     """A bfloat16 checkpoint in the shape of TinyLlama-1.1B, with as many layers as asked for."""
-    config = {**TINYLLAMA, "num_hidden_layers": num_layers}
+    return write_llama(directory, {**TINYLLAMA, "num_hidden_layers": num_layers}, seed)
+
+
+def write_llama(directory: Path, config: Mapping[str, object], seed: int = 0) -> Path:
+    """A bfloat16 checkpoint of a Llama without biases, of the shape that `config` says."""
     spec = make_spec(config)
     generator = torch.Generator().manual_seed(seed)
     tensors = {

@@ -1,0 +1,1 @@
+"""How the engine's cost grows with one thing at a time, each curve beside its floor."""
