@@ -1,114 +1,74 @@
-"""The C LoRA kernels at TinyLlama's shapes: against torch, and against what memory gives.
+"""What the C LoRA kernels add to a step of TinyLlama's shape, against memory and against torch.
 
-    python -m benchmarks.lora_cpu [--threads N] [--dtype float32] [--isa avx2] [--runs N] [--json]
+    python -m benchmarks.lora_cpu [--dtype float32] [--isa avx2] [--threads N] [--runs N] [--json]
 
-Decode: B tokens of B adapters, against an index-gather and einsum padded to the largest rank, as
-engines without kernels for mixed ranks do it. Prefill: 8 prompts of 237 tokens, against one pair of
-matrix products per adapter. The caches are emptied before every call, as a step's base GEMMs do it.
-Both sides alternate in one process; figures are medians.
+A step is all four sites of all 22 layers, each with adapters in memory of its own, and the caches
+are emptied before every call, as the base GEMMs do it. Decode is one token of each adapter, and 16
+tokens of one; prefill is 8 prompts of 237 tokens with as many adapters, and one of 1,900.
+
+Torch gathers the adapters by token, padded to the largest rank, and uses einsum, as engines without
+kernels for mixed ranks do it; in a prefill it makes two matrix products for each adapter. It reads
+the first layer's adapters for all layers. Both sides take turns; figures are medians of steps.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.progress import track
 
-from benchmarks.interleaved import DType, median_milliseconds, read_bandwidth
-from benchmarks.lora_arena import LoraArena
+from benchmarks.interleaved import DType, clock
+from benchmarks.lora_step import LoraStep, Matrices
+from benchmarks.report import Machine, Report, Row, publish
 from kernels.cpu.build import supported_isas
 from kernels.cpu.ops import CpuKernels
 from kernels.layouts import LoraSite
 
-# in_features, out_features of the fused modules: 2048 hidden, 5632 intermediate, 256 for KV.
-SITES = {
-    "qkv": (2048, (2048, 256, 256)),
-    "o": (2048, (2048,)),
-    "gate_up": (2048, (5632, 5632)),
-    "down": (5632, (2048,)),
-}
-RANKS = {"16": (16,), "8-64": (8, 16, 32, 64)}
-BATCHES = (1, 8, 16)
-PREFILL = (8, 237)
+_FLUSH_BYTES = 64 << 20  # more than the caches hold
+_MIXED = (8, 16, 32, 64)
+_BAR = 0.8  # of what reading memory gives
 
 
 @dataclass(frozen=True)
-class Figure:
-    """Milliseconds of one call; `bytes` are those of the adapters it reads."""
+class Setting:
+    """`is_bound` by the adapters' bytes: then GB/s say how good a step is."""
 
-    what: str
-    site: str
-    ranks: str
-    ours: float
-    torch: float
-    bytes: int
-
-    @property
-    def gigabytes_per_second(self) -> float:
-        return self.bytes / self.ours / 1e6
+    name: str
+    ranks: tuple[int, ...]
+    num_tokens: int
+    is_bound: bool = False
 
 
-class Case:
-    """One site, and the adapters and tokens of one call."""
-
-    def __init__(
-        self, site: str, ranks: tuple[int, ...], batch: int, tokens: int, kernels: CpuKernels
-    ) -> None:
-        in_features, out_features = SITES[site]
-        all_ranks = [ranks[i % len(ranks)] for i in range(batch)]
-        num_params = sum(all_ranks) * (in_features * len(out_features) + sum(out_features))
-        self.bytes = num_params * kernels.dtype.itemsize
-        cpu = torch.device("cpu")
-        self._lora = LoraArena(in_features, out_features, all_ranks, kernels.dtype, cpu)
-        self._x, self._y = self._lora.random(batch * tokens)
-        self._plan = self._lora.plan([(i, tokens) for i in range(batch)])
-        self._kernels = kernels
-        matrices = [self._lora.matrices(index) for index in range(batch)]
-        make_baseline = _Gathered if tokens == 1 else _Looped
-        self._baseline = make_baseline(self._lora.site, matrices)
-
-    def measure(self, runs: int) -> list[float]:
-        """Milliseconds per call, ours and torch's."""
-        return median_milliseconds(
-            [partial(self._ours, self._y), partial(self._torch, self._y)], runs
-        )
-
-    def check(self) -> None:
-        """Both compute the same."""
-        ours, torchs = self._y.clone(), self._y.clone()
-        self._ours(ours)
-        self._torch(torchs)
-        bound = 1e-4 if ours.dtype == torch.float32 else 5e-2
-        torch.testing.assert_close(ours, torchs, rtol=bound, atol=bound)
-
-    def _ours(self, y: torch.Tensor) -> None:
-        lora = self._lora
-        self._kernels.lora_apply(y, self._x, lora.arena, self._plan, lora.site, 0)
-
-    def _torch(self, y: torch.Tensor) -> None:
-        self._baseline.apply(y, self._x)
-
-
-Matrices = list[list[tuple[torch.Tensor, torch.Tensor]]]
+SETTINGS = (
+    Setting("decode 1, rank 16", (16,), 1),
+    Setting("decode 8, ranks 8-64", _MIXED * 2, 1),
+    Setting("decode 16, ranks 8-64", _MIXED * 4, 1, is_bound=True),
+    Setting("decode 16, rank 16", (16,) * 16, 1, is_bound=True),
+    Setting("decode 16 of one, rank 16", (16,), 16),
+    Setting("prefill 8 x 237, ranks 8-64", _MIXED * 2, 237),
+    Setting("prefill 1 x 1,900, rank 16", (16,), 1900),
+)
 
 
 class _Gathered:
     """One tensor of all adapters padded to the largest rank, gathered by token."""
 
-    def __init__(self, site: LoraSite, matrices: Matrices) -> None:
+    def __init__(self, site: LoraSite, matrices: list[Matrices]) -> None:
         self._site, self._indices = site, torch.arange(len(matrices))
-        largest = max(a.shape[0] for pairs in matrices for a, _ in pairs)
+        largest = max(a.shape[0] for adapter in matrices for a, _ in adapter)
         self._stacked = [
             [
-                torch.stack([_padded(part, largest) for part in parts])
-                for parts in zip(*of_slice, strict=True)
+                torch.stack([_padded(adapter[part.module][side], largest) for adapter in matrices])
+                for side in (0, 1)
             ]
-            for of_slice in zip(*matrices, strict=True)
+            for part in site.slices
         ]
 
     def apply(self, y: torch.Tensor, x: torch.Tensor) -> None:
@@ -121,14 +81,15 @@ class _Gathered:
 class _Looped:
     """Two matrix products for each adapter, as PEFT does it for a batch of one adapter."""
 
-    def __init__(self, site: LoraSite, matrices: Matrices) -> None:
+    def __init__(self, site: LoraSite, matrices: list[Matrices]) -> None:
         self._site, self._matrices = site, matrices
 
     def apply(self, y: torch.Tensor, x: torch.Tensor) -> None:
         num_tokens = x.shape[0] // len(self._matrices)
-        for adapter, pairs in enumerate(self._matrices):
-            rows = slice(adapter * num_tokens, (adapter + 1) * num_tokens)
-            for part, (a, b) in zip(self._site.slices, pairs, strict=True):
+        for index, adapter in enumerate(self._matrices):
+            rows = slice(index * num_tokens, (index + 1) * num_tokens)
+            for part in self._site.slices:
+                a, b = adapter[part.module]
                 columns = y[rows, part.out_start : part.out_start + part.out_features]
                 columns += (x[rows] @ a.T) @ b
 
@@ -137,58 +98,91 @@ def _padded(matrix: torch.Tensor, rank: int) -> torch.Tensor:
     return torch.nn.functional.pad(matrix, (0, 0, 0, rank - matrix.shape[0]))
 
 
-def _measure_all(kernels: CpuKernels, runs: int) -> list[Figure]:
-    figures = []
-    settings = [(f"decode {batch}", batch, 1) for batch in BATCHES]
-    for what, batch, tokens in (*settings, ("prefill {}x{}".format(*PREFILL), *PREFILL)):
-        for site in SITES:
-            for name, ranks in RANKS.items():
-                torch.manual_seed(0)
-                case = Case(site, ranks, batch, tokens, kernels)
-                case.check()
-                few = runs if tokens == 1 else max(3, runs // 10)
-                ours, torchs = case.measure(few)
-                figures.append(Figure(what, site, name, ours, torchs, case.bytes))
-    return figures
+class Case:
+    """A step of one setting, ours and torch's."""
+
+    def __init__(self, setting: Setting, kernels: CpuKernels) -> None:
+        torch.manual_seed(0)
+        self.step = LoraStep(setting.ranks, setting.num_tokens, kernels)
+        make_baseline = _Gathered if setting.num_tokens == 1 else _Looped
+        self._baselines = {
+            name: make_baseline(site, self.step.matrices) for name, site in self.step.sites.items()
+        }
+        self._flush = torch.ones(_FLUSH_BYTES // 4)
+
+    def check(self) -> None:
+        """Both compute the same."""
+        for name, (x, y) in self.step.rows.items():
+            want = y.clone()
+            self._baselines[name].apply(want, x)
+            self.step.apply(name, 0)
+            bound = 1e-4 if y.dtype == torch.float32 else 5e-2
+            torch.testing.assert_close(y, want, rtol=bound, atol=bound)
+
+    def measure(self) -> dict[str, float]:
+        """Milliseconds of one step: by site, and "torch" for all of torch's sites."""
+        milliseconds: dict[str, float] = defaultdict(float)
+        for name, layer in self.step.calls():
+            x, y = self.step.rows[name]
+            y.zero_()  # or it would grow without end
+            milliseconds[name] += self._time(partial(self.step.apply, name, layer))
+            milliseconds["torch"] += self._time(partial(self._baselines[name].apply, y, x))
+        return milliseconds
+
+    def _time(self, call: Callable[[], None]) -> float:
+        self._flush.sum()
+        began = clock()
+        call()
+        return 1000 * (clock() - began)
+
+
+def _row(setting: Setting, kernels: CpuKernels, runs: int, read: float) -> Row:
+    case = Case(setting, kernels)
+    case.check()
+    case.measure()
+    steps = [case.measure() for _ in range(max(2, runs if setting.num_tokens == 1 else runs // 3))]
+    sites = list(case.step.sites)
+    ours = statistics.median(sum(step[site] for site in sites) for step in steps)
+    torchs = statistics.median(step["torch"] for step in steps)
+    speed = case.step.num_bytes / ours / 1e6
+    by_site = {f"{site} ms": statistics.median(step[site] for step in steps) for site in sites}
+    figures: dict[str, float | None] = {
+        "ms a step": ours,
+        **by_site,
+        "MB": case.step.num_bytes / 1e6,
+        "GB/s": speed,
+        "of reading": speed / read,
+        "torch's time to ours": torchs / ours,
+    }
+    name = f"{str(kernels.dtype).removeprefix('torch.')}: {setting.name}"
+    if not setting.is_bound:
+        return Row(name, figures)
+    return Row(name, figures, f"{_BAR} of reading", speed / read >= _BAR)
 
 
 def main(
-    threads: Annotated[int, typer.Option(help="0: torch's own choice.")] = 0,
-    dtype: DType = DType.bfloat16,
+    dtype: Annotated[DType | None, typer.Option(help="Both, unless one is named.")] = None,
     isa: Annotated[str, typer.Option(help="Empty: the best this processor has.")] = "",
-    runs: int = 40,
+    threads: Annotated[int, typer.Option(help="0: torch's own choice.")] = 0,
+    runs: Annotated[int, typer.Option(help="Steps of decode; a third of them of prefill.")] = 7,
     as_json: Annotated[bool, typer.Option("--json")] = False,
+    output: Annotated[Path | None, typer.Option(help="A file for the JSON.")] = None,
 ) -> None:
-    """Times every site at every batch and rank."""
+    """Times a step of every setting."""
     if threads:
         torch.set_num_threads(threads)
-    kernels = CpuKernels(getattr(torch, dtype.value), isa or supported_isas(dtype.value)[-1].name)
-    bandwidth = read_bandwidth()
-    figures = _measure_all(kernels, runs)
-    setting = {
-        "dtype": dtype.value,
-        "isa": kernels.isa,
-        "threads": torch.get_num_threads(),
-        "read_bandwidth_gb_s": round(bandwidth, 1),
-    }
-    if as_json:
-        print(json.dumps({**setting, "figures": [asdict(figure) for figure in figures]}))
-    else:
-        _print(figures, setting, bandwidth)
-
-
-def _print(figures: list[Figure], setting: Mapping[str, object], bandwidth: float) -> None:
-    table = Table(title=", ".join(f"{name} {value}" for name, value in setting.items()))
-    for heading in ("batch", "site", "ranks", "ms", "of torch", "GB/s", "of bandwidth"):
-        left = heading in ("batch", "site", "ranks")
-        table.add_column(heading, justify="left" if left else "right")
-    for figure in figures:
-        speed = figure.gigabytes_per_second
-        table.add_row(
-            *(figure.what, figure.site, figure.ranks, f"{figure.ours:.3f}"),
-            *(f"{figure.torch / figure.ours:.1f}x", f"{speed:.1f}", f"{speed / bandwidth:.2f}"),
-        )
-    Console().print(table)
+    machine = Machine.measure()
+    dtypes = [dtype] if dtype else [DType.bfloat16, DType.float32]
+    all_kernels = [
+        CpuKernels(getattr(torch, name.value), isa or supported_isas(name.value)[-1].name)
+        for name in dtypes
+    ]
+    work = [(setting, kernels) for kernels in all_kernels for setting in SETTINGS]
+    rows = [
+        _row(setting, kernels, runs, machine.read_gb_per_second)
+        for setting, kernels in track(work, "steps", console=Console(stderr=True))
+    ]
+    publish(Report("LoRA in a step on a CPU", machine, rows), as_json, output)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-// shrunk = x . a for the rank rows of one chunk of A and a few rows of x.
+// shrunk = x . a for a few rank rows of A and the tokens of a tile.
 //
 // Every element is one sum over the same lanes in the same order, however many rows are worked on
 // together: what a token gets does not depend on the tokens beside it.
 #pragma once
 
 #include "lanes.h"
+#include "lora_work.h"
 
 // As many sums as there are registers for, beside what is multiplied.
 #ifdef __AVX512F__
@@ -64,34 +65,67 @@ INLINE void add_dots(vec (*sums)[DOT_TOKENS], const scalar *const *x, const scal
 }
 
 INLINE void dots(float *const *shrunk, const scalar *const *x, const scalar *a, int64_t width,
-                 int first, int rows, int tokens) {
+                 const Rows *ahead, int rows, int tokens) {
     vec sums[DOT_ROWS][DOT_TOKENS] = {0};
-    const scalar *chunk = a + first * width;
     int64_t i = 0;
-    for (; i + OPERAND_WIDTH <= width; i += OPERAND_WIDTH)
-        add_dots(sums, x, chunk, width, i, 0, rows, tokens);
-    if (i < width) add_dots(sums, x, chunk, width, i, width - i, rows, tokens);
+    for (; i + OPERAND_WIDTH <= width; i += OPERAND_WIDTH) {
+        fetch(ahead, i, OPERAND_WIDTH);
+        add_dots(sums, x, a, width, i, 0, rows, tokens);
+    }
+    if (i < width) add_dots(sums, x, a, width, i, width - i, rows, tokens);
 #pragma GCC unroll 4
     for (int row = 0; row < rows; row++)
 #pragma GCC unroll 4
         for (int token = 0; token < tokens; token++)
-            shrunk[token][first + row] = sum_lanes(sums[row][token]);
+            shrunk[token][row] = sum_lanes(sums[row][token]);
 }
 
-// All `num_rows` rank rows of a chunk with DOT_TOKENS rows of x.
-DISPATCHED static void shrink_tokens(float *const *shrunk, const scalar *const *x,
-                                     const scalar *a, int num_rows, int64_t width) {
-    int row = 0;
-    for (; row + DOT_ROWS <= num_rows; row += DOT_ROWS)
-        dots(shrunk, x, a, width, row, DOT_ROWS, DOT_TOKENS);
-    for (; row < num_rows; row++) dots(shrunk, x, a, width, row, 1, DOT_TOKENS);
+// A row of A is worked on alone where no DOT_ROWS of them are left.
+#define DOTS(tokens)                                                                       \
+    case tokens:                                                                           \
+        if (rows == DOT_ROWS)                                                              \
+            dots(shrunk, x, a, width, ahead, DOT_ROWS, tokens);                            \
+        else                                                                               \
+            dots(shrunk, x, a, width, ahead, 1, tokens);                                   \
+        break;
+
+DISPATCHED static void multiply_rows(float *const *shrunk, const scalar *const *x,
+                                     const scalar *a, int64_t width, const Rows *ahead,
+                                     int rows, int tokens) {
+    switch (tokens) {
+        DOTS(1) DOTS(2)
+#ifdef __AVX512F__
+        DOTS(3) DOTS(4)
+#endif
+    }
 }
 
-// The same with one row of x.
-DISPATCHED static void shrink_token(float *const *shrunk, const scalar *const *x, const scalar *a,
-                                    int num_rows, int64_t width) {
-    int row = 0;
-    for (; row + DOT_ROWS <= num_rows; row += DOT_ROWS)
-        dots(shrunk, x, a, width, row, DOT_ROWS, 1);
-    for (; row < num_rows; row++) dots(shrunk, x, a, width, row, 1, 1);
+// One group of rank rows for all tokens of a tile; `ahead` is fetched meanwhile.
+static void shrink_group(const Work *work, const Part *part, int row, Rows ahead) {
+    const Plan *plan = work->plan;
+    Rows group = rows_of_a(work, part, row, DOT_ROWS);
+    int rows = group.rows == DOT_ROWS ? DOT_ROWS : 1;
+    int end = part->tile.start + part->tile.count;
+    for (int token = part->tile.start; token < end; token += DOT_TOKENS) {
+        int tokens = end - token < DOT_TOKENS ? end - token : DOT_TOKENS;
+        float *shrunk[DOT_TOKENS];
+        const scalar *x[DOT_TOKENS];
+        for (int i = 0; i < tokens; i++) x[i] = work->x + plan->rows[token + i] * work->x_stride;
+        for (int first = 0; first < group.rows; first += rows) {
+            for (int i = 0; i < tokens; i++)
+                shrunk[i] = shrunk_row(work, token + i, part) + row + first;
+            multiply_rows(shrunk, x, group.first + first * group.stride, group.stride, &ahead,
+                          rows, tokens);
+            ahead.rows = 0;
+        }
+    }
+}
+
+// Some groups of a part; `after` is what is read then.
+static void shrink_part(const Work *work, const Part *part, Range groups, Rows after) {
+    for (int64_t group = groups.begin; group < groups.end; group++) {
+        int row = group * DOT_ROWS, next = row + DOT_ROWS;
+        shrink_group(work, part, row,
+                     group + 1 < groups.end ? rows_of_a(work, part, next, DOT_ROWS) : after);
+    }
 }

@@ -14,12 +14,13 @@ _POINTER, _INT, _LONG, _FLOAT = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64,
 _PARALLEL_WORK = 200_000
 _MAX_HEAD_DIM = 256
 _MAX_SLICES = 3  # q, k and v
+_PART_BYTES = 128  # of lora_work.h, at most
 
 
 class _Plan(ctypes.Structure):
     _fields_ = [
         *((name, _POINTER) for name in ("arena", "rows", "tiles", "descriptors")),
-        *((name, _POINTER) for name in ("chunk_offsets", "shrunk")),
+        *((name, _POINTER) for name in ("chunk_offsets", "shrunk", "parts")),
         *((name, _INT) for name in ("num_tiles", "num_layers", "num_modules", "max_rank")),
     ]
 
@@ -46,9 +47,7 @@ _SIGNATURES = {
         *(_POINTER, _POINTER, _FLOAT),
     ],
     "attention": [_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _INT, _INT],
-    "lora_apply": [
-        *(_POINTER, _POINTER, _INT, _INT, _INT, _INT, _POINTER, _LONG, _POINTER, _LONG, _INT)
-    ],
+    "lora_apply": [*(_POINTER, _POINTER, _INT, _INT, _INT, _POINTER, _LONG, _POINTER, _LONG, _INT)],
 }
 
 
@@ -185,7 +184,7 @@ class CpuKernels:
         work = prepared.num_elements * (site.in_features + site.widest_slice) * num_slices
         self.library.lora_apply(
             *(prepared.address, site.table.data_ptr(), num_slices),
-            *(site.in_features, site.widest_slice, layer),
+            *(site.in_features, layer),
             *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0)),
             work >= _PARALLEL_WORK,
         )
@@ -198,10 +197,13 @@ class _PreparedPlan:
         self.plan = plan
         self.num_elements = plan.rows.shape[0] * plan.max_rank
         self._shrunk = torch.empty(self.num_elements * _MAX_SLICES, dtype=torch.float32)
+        num_parts = plan.tiles.shape[0] * _MAX_SLICES
+        self._parts = torch.empty(num_parts * _PART_BYTES, dtype=torch.uint8)
         _, num_layers, num_modules, _ = plan.descriptors.shape
         self._arguments = _Plan(
             *(arena.data_ptr(), plan.rows.data_ptr(), plan.tiles.data_ptr()),
             *(plan.descriptors.data_ptr(), plan.chunk_offsets.data_ptr(), self._shrunk.data_ptr()),
+            self._parts.data_ptr(),
             *(plan.tiles.shape[0], num_layers, num_modules, plan.max_rank),
         )
         self.address = ctypes.addressof(self._arguments)
