@@ -16,6 +16,7 @@ from inference_service.engine.page_pool import PagePool
 from inference_service.engine.peft_adapter import LoraMatrices
 from inference_service.models.families import make_spec
 from inference_service.models.spec import DecoderSpec
+from kernels.cpu import huge_pages
 from kernels.cpu.ops import CpuKernels
 from kernels.layouts import LoraPlan, LoraSite, LoraSlice, make_kv_layout
 
@@ -40,7 +41,7 @@ class LoraStep:
             matrix.nbytes for matrices in self.matrices for pair in matrices for matrix in pair
         )
         num_pages = sum(image.num_pages for image in images)
-        self._arena = torch.empty(num_pages, images[0].pages.shape[1], dtype=dtype)
+        self._arena = huge_pages.empty((num_pages, images[0].pages.shape[1]), dtype)
         self._plan = _plan(spec, _load(self._arena, images), num_tokens)
         num_rows = len(ranks) * num_tokens
         self.rows = {name: _random_rows(site, num_rows, dtype) for name, site in self.sites.items()}

@@ -102,7 +102,6 @@ class LoraSite:
 
     in_features: int
     slices: tuple[LoraSlice, ...]
-    widest_slice: int
     table: torch.Tensor
     blocks: torch.Tensor
 
@@ -118,7 +117,6 @@ class LoraSite:
         cls, in_features: int, slices: tuple[LoraSlice, ...], device: torch.device
     ) -> "LoraSite":
         rows = [(part.module, part.out_start, part.out_features) for part in slices]
-        widest = max(part.out_features for part in slices)
         table = torch.tensor(rows, dtype=torch.int32, device=device)
         blocks = [
             (index, column)
@@ -126,8 +124,7 @@ class LoraSite:
             for column in range(0, part.out_features, COLUMN_BLOCK)
         ]
         return cls(
-            *(in_features, slices, widest, table),
-            torch.tensor(blocks, dtype=torch.int32, device=device),
+            in_features, slices, table, torch.tensor(blocks, dtype=torch.int32, device=device)
         )
 
 

@@ -69,14 +69,20 @@ static void expand(const Worker *worker) {
     }
 }
 
+static int is_worth_waking(const Work *work) {
+    const Part *last = &work->plan->parts[work->num_parts - 1];
+    return total_cost(&last->shrink) * DOT_ROWS * work->in_features +
+               total_cost(&last->expand) * STRIP >= PARALLEL_COST;
+}
+
 // One parallel region per site: the barrier between the two phases is the only synchronisation.
 EXPORT void lora_apply(const Plan *plan, const Slice *slices, int32_t num_slices,
                        int32_t in_features, int32_t layer, scalar *y, int64_t y_stride,
-                       const scalar *x, int64_t x_stride, int32_t in_parallel) {
+                       const scalar *x, int64_t x_stride) {
     Work work = {plan, slices, num_slices, in_features, layer, 0, y, x, y_stride, x_stride};
     find_parts(&work, DOT_ROWS, STRIP);
     if (work.num_parts == 0) return;
-#pragma omp parallel if (in_parallel)
+#pragma omp parallel if (is_worth_waking(&work))
     {
         Worker worker = {&work, omp_get_thread_num(), omp_get_num_threads()};
         shrink(&worker);

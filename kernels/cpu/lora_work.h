@@ -6,6 +6,8 @@
 enum { CHUNK_ROWS = 16, LINE_ELEMENTS = 64 / sizeof(scalar) };
 // Reading an element of an adapter takes as long as multiplying it with this many tokens.
 enum { READ_COST = 6 };
+// Below this cost, of some microseconds, waking the other threads takes longer than they do.
+enum { PARALLEL_COST = 500000 };
 
 typedef struct {
     int32_t module, out_start, out_features;
@@ -105,8 +107,12 @@ static float *shrunk_row(const Work *work, int row, const Part *part) {
     return work->plan->shrunk + index * work->plan->max_rank;
 }
 
+static int64_t total_cost(const Phase *last) {
+    return last->before + last->unit_cost * last->num_units;
+}
+
 static Phase phase_after(const Phase *last, int64_t unit_cost, int64_t num_units) {
-    return (Phase){last->before + last->unit_cost * last->num_units, unit_cost, num_units};
+    return (Phase){total_cost(last), unit_cost, num_units};
 }
 
 // Fills plan->parts, in their order; all that is adapted.
@@ -138,7 +144,7 @@ static int64_t units_before(const Phase *phase, int64_t cost) {
 
 // The units of a part that are done by one of `num_threads`, of which each has one run of them.
 static Range share(const Phase *phase, const Phase *last, int thread, int num_threads) {
-    int64_t total = last->before + last->unit_cost * last->num_units;
+    int64_t total = total_cost(last);
     return (Range){units_before(phase, total * thread / num_threads),
                    units_before(phase, total * (thread + 1) / num_threads)};
 }

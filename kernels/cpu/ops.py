@@ -47,7 +47,7 @@ _SIGNATURES = {
         *(_POINTER, _POINTER, _FLOAT),
     ],
     "attention": [_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _INT, _INT],
-    "lora_apply": [*(_POINTER, _POINTER, _INT, _INT, _INT, _POINTER, _LONG, _POINTER, _LONG, _INT)],
+    "lora_apply": [*(_POINTER, _POINTER, _INT, _INT, _INT, _POINTER, _LONG, _POINTER, _LONG)],
 }
 
 
@@ -180,13 +180,9 @@ class CpuKernels:
         prepared = self._prepared
         if prepared is None or prepared.plan is not plan:
             prepared = self._prepared = _PreparedPlan(plan, arena)
-        num_slices = len(site.slices)
-        work = prepared.num_elements * (site.in_features + site.widest_slice) * num_slices
         self.library.lora_apply(
-            *(prepared.address, site.table.data_ptr(), num_slices),
-            *(site.in_features, layer),
+            *(prepared.address, site.table.data_ptr(), len(site.slices), site.in_features, layer),
             *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0)),
-            work >= _PARALLEL_WORK,
         )
 
 
@@ -195,8 +191,8 @@ class _PreparedPlan:
 
     def __init__(self, plan: LoraPlan, arena: torch.Tensor) -> None:
         self.plan = plan
-        self.num_elements = plan.rows.shape[0] * plan.max_rank
-        self._shrunk = torch.empty(self.num_elements * _MAX_SLICES, dtype=torch.float32)
+        num_sums = plan.rows.shape[0] * plan.max_rank * _MAX_SLICES
+        self._shrunk = torch.empty(num_sums, dtype=torch.float32)
         num_parts = plan.tiles.shape[0] * _MAX_SLICES
         self._parts = torch.empty(num_parts * _PART_BYTES, dtype=torch.uint8)
         _, num_layers, num_modules, _ = plan.descriptors.shape
