@@ -26,19 +26,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.synthetic import TINYLLAMA, write_adapter, write_tinyllama
-from inference_service.models.families import read_spec
+from benchmarks.shape_service import serving, write_adapters, write_served_model
 from lorikeet.admin import AdminClient
 from lorikeet.client import Client
-from lorikeet.local import LocalStack
-from tests.inference.tokenizer_files import write_model
 
-_SOURCE = "benchmark/tinyllama-shape"
 _PROMPT_TOKENS = 64
 _NUM_STREAMS = 8
 
@@ -184,35 +179,13 @@ def main(
 def _started(layers: int, rank: int) -> Iterator[tuple[Bench, Client]]:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
-        model = _write_model(root, layers)
-        stack = LocalStack(model, "shape", source=_SOURCE, data_dir=root / "data")
-        with stack, stack.admin() as admin:
-            key = admin.ensure_tenant("bench")
-            for seed, name in enumerate(("warm", "cold")):
-                path = write_adapter(root / name, read_spec(model), rank, seed, torch.bfloat16)
-                _name_base(path)
-                admin.create_adapter(f"bench/{name}", "shape")
-                admin.push(path, f"bench/{name}")
-            with stack.client(key) as client:
-                yield Bench(admin, client, root), client
-
-
-def _write_model(root: Path, layers: int) -> Path:
-    """The checkpoint, with a tokenizer that no text is sent through."""
-    model = write_tinyllama(root / "model", layers)
-    config = (model / "config.json").read_text()
-    tokenizer = write_model(root / "tokenizer")
-    for path in tokenizer.iterdir():
-        path.rename(model / path.name)
-    (model / "config.json").write_text(config)
-    assert json.loads(config)["vocab_size"] == TINYLLAMA["vocab_size"]
-    return model
-
-
-def _name_base(adapter: Path) -> None:
-    path = adapter / "adapter_config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps({**config, "base_model_name_or_path": _SOURCE}))
+        model = write_served_model(root, layers)
+        warm, cold = write_adapters(root, model, [rank, rank]).values()
+        with (
+            serving(model, {"warm": warm, "cold": cold}) as served,
+            served.stack.client(served.key) as client,
+        ):
+            yield Bench(served.admin, client, root), client
 
 
 @dataclass(frozen=True)
