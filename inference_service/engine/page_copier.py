@@ -24,8 +24,9 @@ import torch
 
 from inference_service.engine.background import background_executor
 
-# Handing a smaller copy to a thread takes longer than making it: half a millisecond of memcpy.
-_INLINE_BYTES = 4 << 20
+# Smaller ones are a few milliseconds of memcpy. A thread that gives way to a busy engine's steps
+# takes many times as long, and whoever waits for the adapter waits for one more step.
+_INLINE_BYTES = 32 << 20
 
 
 class Copy(Protocol):
