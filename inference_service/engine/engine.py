@@ -27,9 +27,10 @@ from inference_service.engine.request import (
     Unload,
     Unpin,
 )
-from inference_service.engine.scheduler import ScheduledChunk, Scheduler, SchedulerLimits
+from inference_service.engine.scheduler import Scheduler, SchedulerLimits
 from inference_service.engine.sequence import Sequence
 from inference_service.engine.step_counts import StepCounts
+from inference_service.engine.step_plan import ScheduledChunk
 from inference_service.engine.step_runner import StepRunner, refused
 from inference_service.engine.submission import why_invalid
 
@@ -116,11 +117,17 @@ class Engine:
             began = time.perf_counter()
             outputs += self._steps.run(chunks)
             seconds = time.perf_counter() - began
-            self._memory.observe_step(seconds, _num_prefilled(chunks))
-            self._counts.add(chunks, seconds)
+            self._observe(chunks, seconds)
         if outputs:
             replies.append(StepOutput(outputs))
         return replies
+
+    def _observe(self, chunks: list[ScheduledChunk], seconds: float) -> None:
+        self._counts.add(chunks, seconds)
+        self._memory.observe_step(seconds, _num_prefilled(chunks))
+        num_decoded = sum(chunk.num_tokens == 1 for chunk in chunks)
+        num_prompt = sum(chunk.num_tokens for chunk in chunks) - num_decoded
+        self._scheduler.sharing.ran(num_prompt, num_decoded, seconds)
 
     def close(self) -> None:
         self._memory.close()

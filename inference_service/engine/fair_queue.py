@@ -6,7 +6,7 @@ weight is next, and a tenant that comes back does not bring credit for the time 
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterator, KeysView
+from collections.abc import Callable, Iterable, Iterator, KeysView
 
 from inference_service.engine.sequence import Sequence
 
@@ -47,6 +47,11 @@ class FairQueue:
         """The digests that sequences wait with; "" when some wait for the base model."""
         return self._adapters.keys()
 
+    @property
+    def tenants(self) -> KeysView[str]:
+        """Those that sequences wait for."""
+        return self._waiting.keys()
+
     def num_waiting(self, adapter_digest: str) -> int:
         return self._adapters[adapter_digest]
 
@@ -76,14 +81,27 @@ class FairQueue:
         weight = self._weights.get(tenant, 1.0)
         self._served[tenant] = self._served.get(tenant, 0.0) + cost / weight
 
-    def in_order(self) -> Iterator[Sequence]:
+    def is_served_least(self, tenant: str, tenants: Iterable[str]) -> bool:
+        """Whether none of `tenants` was served less."""
+        served = self._served.get(tenant, 0.0)
+        return all(self._served.get(other, 0.0) >= served for other in tenants)
+
+    def owes(self, tenant: str) -> bool:
+        """Whether it was served more than a tenant that waits."""
+        return not self.is_served_least(tenant, self._waiting)
+
+    def in_order(self, may_start: Callable[[str], bool] = lambda _: True) -> Iterator[Sequence]:
         """Each waiting sequence once. What is charged, or removed, in between counts for the rest.
 
-        The caller may remove the sequence it was given last, and no other.
+        Sequences of a tenant for which `may_start` is false, asked before each, are left out. The
+        caller may remove the sequence it was given last, and no other.
         """
         indices = dict.fromkeys(self._waiting, 0)
         while indices:
             tenant = min(indices, key=self._served.__getitem__)
+            if not may_start(tenant):
+                del indices[tenant]
+                continue
             sequences = self._waiting[tenant]
             sequence = sequences[indices[tenant]]
             yield sequence

@@ -6,7 +6,7 @@ from inference_service.engine.logprobs import token_logprobs
 from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.request import TokenLogprob
 from inference_service.engine.row_slices import row_slices
-from inference_service.engine.scheduler import ScheduledChunk
+from inference_service.engine.step_plan import ScheduledChunk
 
 
 def prompt_logprobs(

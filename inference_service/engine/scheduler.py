@@ -1,30 +1,19 @@
 """Continuous batching: which tokens of which sequences run in the next step. No torch here."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from inference_service.engine.block_manager import BlockManager
-from inference_service.engine.fair_queue import OUTPUT_COST, PROMPT_COST, FairQueue
+from inference_service.engine.fair_queue import FairQueue
 from inference_service.engine.readiness import Readiness, Refusal
 from inference_service.engine.sequence import Sequence
+from inference_service.engine.sharing import Sharing
+from inference_service.engine.step_plan import ScheduledChunk, StepPlan
 
 if TYPE_CHECKING:
     from inference_service.engine.adapter_manager import AdapterManager
     from inference_service.engine.arena_memory import ArenaMemory
-
-
-@dataclass(frozen=True)
-class ScheduledChunk:
-    """The next `num_tokens` uncomputed tokens of a sequence."""
-
-    sequence: Sequence
-    num_tokens: int
-
-    @property
-    def samples(self) -> bool:
-        """Whether the step ends with a new token for this sequence."""
-        return self.num_tokens == self.sequence.num_uncomputed
 
 
 @dataclass(frozen=True)
@@ -55,6 +44,8 @@ class Scheduler:
         self._limits = limits
         self._waiting = FairQueue()
         self._running: dict[int, Sequence] = {}  # in order of admission
+        self.sharing = Sharing(limits.max_num_seqs)
+        self._has_yielded = False
         self.num_preemptions = 0
         self.num_prefix_queries = 0  # tokens of sequences that started, and those found cached
         self.num_prefix_hits = 0
@@ -81,6 +72,7 @@ class Scheduler:
         return request_id in self._running or self._waiting.get(request_id) is not None
 
     def add(self, sequence: Sequence) -> None:
+        self.sharing.came(sequence.tenant, sequence.weight)
         self._waiting.add(sequence)
 
     def abort(self, request_id: int) -> None:
@@ -93,6 +85,7 @@ class Scheduler:
     def finish(self, sequence: Sequence) -> None:
         """Lets go of the pages and the adapter of a running sequence."""
         del self._running[sequence.request_id]
+        self.sharing.ended(sequence.tenant)
         self._blocks.seal(sequence)
         self._blocks.release(sequence.request_id)
         if sequence.adapter_digest:
@@ -127,29 +120,79 @@ class Scheduler:
 
     def schedule(self) -> list[ScheduledChunk]:
         """The next step; empty when nothing can run now."""
-        chunks: list[ScheduledChunk] = []
-        budget = self._limits.max_num_batched_tokens
-        num_preemptions = self.num_preemptions
-        for sequence in self._in_priority():
-            num_tokens = min(sequence.num_uncomputed, budget)
-            if num_tokens == 0 or sequence.request_id not in self._running:
-                continue  # no budget left, or preempted a moment ago
-            if self._extend(sequence, num_tokens, chunks):
-                chunks.append(self._charged(ScheduledChunk(sequence, num_tokens)))
-                budget -= num_tokens
-        if self.num_preemptions > num_preemptions:
-            return chunks  # admitting right after a preemption would only take turns at it
-        for sequence in self._admissible():
-            if budget == 0 or not self._start(sequence, budget):
-                break
-            num_tokens = min(sequence.num_uncomputed, budget)
-            chunks.append(self._charged(ScheduledChunk(sequence, num_tokens)))
-            budget -= num_tokens
-        return chunks
+        step = StepPlan(self._limits.max_num_batched_tokens)
+        self._choose(step)
+        self.sharing.left_waiting(self._waiting.tenants)
+        return step.chunks
 
-    def _in_priority(self) -> list[Sequence]:
-        """Running sequences, those that decode first; otherwise in order of admission."""
-        return sorted(self._running.values(), key=lambda sequence: sequence.num_uncomputed > 1)
+    def _choose(self, step: StepPlan) -> None:
+        num_preemptions = self.num_preemptions
+        staying, yielding, prefilling, owing = self._running_by_urgency()
+        self._continue(staying, step)
+        self._has_yielded = bool(yielding) and not self._has_yielded and self._yield(step)
+        if self._has_yielded:
+            return
+        self._continue([*yielding, *prefilling], step)
+        # Admitting right after a preemption would only take turns at it.
+        if self.num_preemptions == num_preemptions:
+            self._admit(step)
+        self._continue(owing, step)
+
+    def _running_by_urgency(self) -> tuple[list[Sequence], ...]:
+        """Those that decode, apart those that may be left out once; those with more of their prompt
+        to compute, in order of admission, apart those of tenants served more than one that waits.
+        """
+        groups: tuple[list[Sequence], ...] = ([], [], [], [])
+        staying, yielding, prefilling, owing = groups
+        num_decoding = sum(s.num_uncomputed == 1 for s in self._running.values())
+        for sequence in self._running.values():
+            tenant = sequence.tenant
+            if sequence.num_uncomputed == 1:
+                yields = self.sharing.yields(tenant, num_decoding)
+                (yielding if yields else staying).append(sequence)
+            else:
+                (owing if self._waiting.owes(tenant) else prefilling).append(sequence)
+        return groups
+
+    def _yield(self, step: StepPlan) -> bool:
+        """Adds prompts of tenants below their share that are next; whether there is any."""
+        num_chunks = len(step.chunks)
+        self._admit(step, lambda t: self.sharing.is_below_share(t) and not self._waiting.owes(t))
+        return len(step.chunks) > num_chunks
+
+    def _continue(self, sequences: list[Sequence], step: StepPlan) -> None:
+        """Adds the next tokens of running sequences."""
+        for sequence in sequences:
+            room = step.max_tokens - step.num_tokens
+            if sequence.num_uncomputed > 1:
+                room = self._room(sequence.tenant, step)
+            num_tokens = min(sequence.num_uncomputed, room)
+            if num_tokens <= 0 or sequence.request_id not in self._running:
+                continue  # no room left, or preempted a moment ago
+            if self._extend(sequence, num_tokens, step.chunks):
+                step.add(self._charged(ScheduledChunk(sequence, num_tokens)))
+
+    def _admit(self, step: StepPlan, is_meant: Callable[[str], bool] = lambda _: True) -> None:
+        """Adds the first tokens of waiting sequences, of the tenants that are meant."""
+
+        def may_start(tenant: str) -> bool:
+            may = is_meant(tenant) and self._room(tenant, step) > 0
+            return may and self.sharing.may_start(tenant, self._is_served_least)
+
+        for sequence in self._admissible(may_start):
+            room = self._room(sequence.tenant, step)
+            if not self._start(sequence, room):
+                break
+            num_tokens = min(sequence.num_uncomputed, room)
+            step.add(self._charged(ScheduledChunk(sequence, num_tokens)))
+
+    def _is_served_least(self, tenant: str) -> bool:
+        return self._waiting.is_served_least(tenant, self.sharing.tenants)
+
+    def _room(self, tenant: str, step: StepPlan) -> int:
+        """For how many more tokens of the tenant's prompts the step has room."""
+        limit = self.sharing.max_step_tokens(tenant, step.max_tokens, step.num_decoding)
+        return limit - step.num_tokens
 
     def _extend(self, sequence: Sequence, num_tokens: int, chunks: list[ScheduledChunk]) -> bool:
         """Pages for the next tokens of a running sequence, if need be from one admitted later."""
@@ -177,12 +220,10 @@ class Scheduler:
         self.num_preemptions += 1
         self._waiting.add(sequence)
 
-    def _admissible(self) -> Iterator[Sequence]:
+    def _admissible(self, may_start: Callable[[str], bool]) -> Iterator[Sequence]:
         """Waiting sequences, in order, whose adapter is resident. The caller starts each."""
         passed: list[Sequence] = []
-        for sequence in self._waiting.in_order():
-            if len(self._running) >= self._limits.max_num_seqs:
-                return
+        for sequence in self._waiting.in_order(may_start):
             readiness = self._prepare(sequence)
             if readiness is Readiness.RESIDENT:
                 yield sequence
@@ -217,16 +258,11 @@ class Scheduler:
         self.num_prefix_hits += num_cached
         self._waiting.remove(sequence)
         self._running[sequence.request_id] = sequence
+        self.sharing.started(sequence.tenant)
         return True
 
     def _charged(self, chunk: ScheduledChunk) -> ScheduledChunk:
-        """Charges a chunk to its tenant, but for tokens recomputed after a preemption."""
-        sequence = chunk.sequence
-        end = sequence.num_computed + chunk.num_tokens
-        start = max(sequence.num_computed, sequence.num_charged)
-        num_prompt = max(0, min(end, sequence.num_prompt) - start)
-        num_output = max(0, end - start - num_prompt)
-        cost = PROMPT_COST * num_prompt + OUTPUT_COST * num_output
-        self._waiting.charge(sequence.tenant, cost)
-        sequence.num_charged = max(sequence.num_charged, end)
+        """Charges a chunk to its tenant."""
+        self._waiting.charge(chunk.sequence.tenant, chunk.cost)
+        chunk.sequence.num_charged = max(chunk.sequence.num_charged, chunk.end)
         return chunk

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from inference_service.engine.scheduler import ScheduledChunk
+from inference_service.engine.step_plan import ScheduledChunk
 from inference_service.engine.step_stats import StepStats
 from inference_service.engine.tally import Tally
 

@@ -12,9 +12,10 @@ from inference_service.engine.prompt_logprobs import prompt_logprobs
 from inference_service.engine.readiness import Refusal
 from inference_service.engine.request import TokenLogprob, TokenOutput
 from inference_service.engine.sampler import sample
-from inference_service.engine.scheduler import ScheduledChunk, Scheduler
+from inference_service.engine.scheduler import Scheduler
 from inference_service.engine.sequence import Sequence
 from inference_service.engine.step_input import StepInput
+from inference_service.engine.step_plan import ScheduledChunk
 
 
 @dataclass

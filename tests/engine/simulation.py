@@ -20,8 +20,9 @@ from inference_service.engine.page_pool import PagePool
 from inference_service.engine.prefix_cache import PrefixCache, PrefixKeys
 from inference_service.engine.readiness import Refusal
 from inference_service.engine.request import SamplingOptions, Submit
-from inference_service.engine.scheduler import ScheduledChunk, Scheduler, SchedulerLimits
+from inference_service.engine.scheduler import Scheduler, SchedulerLimits
 from inference_service.engine.sequence import Sequence
+from inference_service.engine.step_plan import ScheduledChunk
 
 BLOCK_TOKENS = 16
 
