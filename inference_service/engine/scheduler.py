@@ -126,14 +126,16 @@ class Scheduler:
         return step.chunks
 
     def _choose(self, step: StepPlan) -> None:
+        """Admits nothing right after a preemption: that would only take turns at it."""
         num_preemptions = self.num_preemptions
         staying, yielding, prefilling, owing = self._running_by_urgency()
         self._continue(staying, step)
-        self._has_yielded = bool(yielding) and not self._has_yielded and self._yield(step)
+        may_yield = bool(yielding) and not self._has_yielded
+        may_yield = may_yield and self.num_preemptions == num_preemptions
+        self._has_yielded = may_yield and self._yield(step)
         if self._has_yielded:
             return
         self._continue([*yielding, *prefilling], step)
-        # Admitting right after a preemption would only take turns at it.
         if self.num_preemptions == num_preemptions:
             self._admit(step)
         self._continue(owing, step)
