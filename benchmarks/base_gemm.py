@@ -51,7 +51,7 @@ def _measure(
     """Milliseconds of ours, F.linear and oneDNN by number of rows."""
     weight = (torch.randn(out_features, in_features) / in_features**0.5).to(kernels.dtype)
     linears = (
-        PackedLinear(kernels.library, weight, None),
+        PackedLinear(kernels.library, [weight], None),
         PlainLinear(weight, None),
         OneDnnLinear(weight, None),
     )

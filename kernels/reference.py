@@ -1,6 +1,8 @@
 """Plain-torch twins of every kernel: the definition the fast ones are tested against, and the
 fallback where there is no compiler. Same signatures, any device, any floating dtype."""
 
+from collections.abc import Sequence
+
 import torch
 
 from kernels.layouts import CHUNK_ROWS, HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
@@ -12,13 +14,18 @@ class ReferenceKernels:
 
     name = "reference"
 
-    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
-        """A linear layer with weight [out, in] and bias [out] or None, in the form that is best."""
-        return PlainLinear(weight, bias)
+    def make_linear(
+        self, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
+    ) -> PlainLinear:
+        """A linear layer of weights [out, in], one below the other, and bias [all out] or None.
+
+        The weights, which may be views of a file, are copied to the form that is best.
+        """
+        return PlainLinear(torch.cat(tuple(weights)), bias)
 
     def make_tied_embedding(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
-        """An embedding, looked up by row, that is a linear layer with this bias as well."""
-        return PlainLinear(weight, bias)
+        """An embedding, looked up by row, that is a linear layer with this bias as well; a copy."""
+        return self.make_linear([weight], bias)
 
     def rms_norm(
         self,

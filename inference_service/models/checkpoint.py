@@ -27,7 +27,12 @@ class Checkpoint:
         self.unused = set(self._shards)
 
     def take(self, name: str, *shape: int) -> torch.Tensor:
-        """Raises UnsupportedModelError when there is no such tensor, of that shape."""
+        """A tensor to keep. Raises UnsupportedModelError when there is none, of that shape."""
+        # On a CPU, a view would keep all of the file mapped.
+        return self.view(name, *shape).clone()
+
+    def view(self, name: str, *shape: int) -> torch.Tensor:
+        """What `take` returns, for a caller that copies it itself: on a CPU a view of the file."""
         if name not in self._shards:
             raise UnsupportedModelError(f"the checkpoint has no tensor {name}")
         self.unused.discard(name)
@@ -36,8 +41,7 @@ class Checkpoint:
             raise UnsupportedModelError(f"{name} is {list(tensor.shape)}, not {list(shape)}")
         if tensor.dtype not in _DTYPES:
             raise UnsupportedModelError(f"{name} is {tensor.dtype}: quantized weights are not read")
-        # On a CPU it is a view of the file, and would keep all of it mapped.
-        return tensor.to(self._dtype, copy=tensor.device.type == "cpu")
+        return tensor.to(self._dtype)
 
 
 def _shard_paths(model_path: Path) -> list[Path]:

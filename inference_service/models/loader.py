@@ -38,7 +38,8 @@ def load_weights(
 
 class _Loader:
     def __init__(self, checkpoint: Checkpoint, spec: DecoderSpec, kernels: Kernels) -> None:
-        self._take, self._spec, self._kernels = checkpoint.take, spec, kernels
+        self._checkpoint, self._take = checkpoint, checkpoint.take
+        self._spec, self._kernels = spec, kernels
 
     def load(self) -> DecoderWeights:
         embedding, lm_head = self._embedding_and_head()
@@ -53,13 +54,13 @@ class _Loader:
         """One and the same where they are tied."""
         spec = self._spec
         shape = (spec.vocab_size, spec.hidden_size)
-        weight = self._take("model.embed_tokens.weight", *shape)
+        weight = self._checkpoint.view("model.embed_tokens.weight", *shape)
         bias = self._take("lm_head.bias", spec.vocab_size) if spec.lm_head_bias else None
         if spec.tie_word_embeddings:
             tied = self._kernels.make_tied_embedding(weight, bias)
             return tied, tied
-        head = self._kernels.make_linear(self._take("lm_head.weight", *shape), bias)
-        return PlainLinear(weight, None), head
+        head = self._checkpoint.view("lm_head.weight", *shape)
+        return PlainLinear(weight.clone(), None), self._kernels.make_linear([head], bias)
 
     def _layer(self, index: int) -> LayerWeights:
         prefix, spec, sites = f"model.layers.{index}.", self._spec, self._spec.sites
@@ -92,11 +93,7 @@ class _Loader:
         for module in modules:
             path = self._spec.module_path(layer, module)
             in_features, out_features = self._spec.module_shape(module)
-            weights.append(self._take(f"{path}.weight", out_features, in_features))
+            weights.append(self._checkpoint.view(f"{path}.weight", out_features, in_features))
             if bias:
                 biases.append(self._take(f"{path}.bias", out_features))
-        return self._kernels.make_linear(_joined(weights), _joined(biases) if bias else None)
-
-
-def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return self._kernels.make_linear(weights, torch.cat(biases) if bias else None)

@@ -54,18 +54,28 @@ static Block block_of(const Gemm *gemm, int64_t block, int64_t num_blocks) {
     return (Block){row, gemm->num_rows * (block + 1) / num_blocks - row};
 }
 
-// A row's last step may be more than there is of x: it ends in zeros.
-DISPATCHED static void pack_block(const Gemm *gemm, Block block) {
-    step *packed = (step *)gemm->packed_x + block.row * gemm->num_steps;
-    const scalar *x = gemm->x + block.row * gemm->x_stride;
-    int64_t num_whole = gemm->in_features / STEP;
-    for (int64_t k = 0; k < num_whole; k++)
-        for (int row = 0; row < block.num_rows; row++)
-            memcpy(packed++, x + row * gemm->x_stride + k * STEP, sizeof *packed);
-    for (int row = 0; num_whole < gemm->num_steps && row < block.num_rows; row++) {
-        scalar last[STEP] = {x[row * gemm->x_stride + num_whole * STEP]};
-        memcpy(packed++, last, sizeof last);
+// Rows of `size` elements as [steps, stride], filled up with zeros: a line of each row at a time,
+// as rows a multiple of 4 KB apart would drive each other out of the first cache.
+DISPATCHED static void interleave(step *to, int64_t stride, const scalar *from,
+                                  int64_t from_stride, int num_rows, int64_t size) {
+    enum { LINE = 64 / sizeof(step) };
+    int64_t num_whole = size / STEP;
+    for (int64_t begin = 0; begin < num_whole; begin += LINE) {
+        int64_t end = begin + LINE < num_whole ? begin + LINE : num_whole;
+        for (int row = 0; row < num_rows; row++)
+            for (int64_t k = begin; k < end; k++)
+                memcpy(to + k * stride + row, from + row * from_stride + k * STEP, sizeof *to);
     }
+    for (int row = 0; size % STEP && row < num_rows; row++) {
+        scalar last[STEP] = {from[row * from_stride + size - 1]};
+        memcpy(to + num_whole * stride + row, last, sizeof last);
+    }
+}
+
+static void pack_block(const Gemm *gemm, Block block) {
+    step *packed = (step *)gemm->packed_x + block.row * gemm->num_steps;
+    interleave(packed, block.num_rows, gemm->x + block.row * gemm->x_stride, gemm->x_stride,
+               block.num_rows, gemm->in_features);
 }
 
 INLINE void multiply_step(vec (*sums)[VECS], const scalar *x, const scalar *weights, int rows) {
@@ -169,5 +179,19 @@ EXPORT void gemm(const scalar *weights, const scalar *bias, int64_t in_features,
         for (int64_t group = 0; group < num_groups; group++)
             multiply_group(&call, num_blocks * group / num_groups,
                            num_blocks * (group + 1) / num_groups, num_blocks);
+    }
+}
+
+// Some rows of W, from `first` on, to the panels they belong to; what is packed was all zeros.
+EXPORT void gemm_pack(scalar *packed, const scalar *rows, int64_t row_stride, int64_t num_rows,
+                      int64_t in_features, int64_t first) {
+    int64_t num_steps = (in_features + STEP - 1) / STEP, end = first + num_rows;
+#pragma omp parallel for
+    for (int64_t panel = first / PANEL; panel < (end + PANEL - 1) / PANEL; panel++) {
+        int64_t begin = panel * PANEL > first ? panel * PANEL : first;
+        int64_t stop = (panel + 1) * PANEL < end ? (panel + 1) * PANEL : end;
+        step *to = (step *)packed + panel * num_steps * PANEL + begin % PANEL;
+        interleave(to, PANEL, rows + (begin - first) * row_stride, row_stride, stop - begin,
+                   in_features);
     }
 }

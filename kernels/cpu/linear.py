@@ -1,6 +1,7 @@
 """The base model's linear layers on a CPU, packed once for the kernels that multiply with them."""
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 
@@ -18,16 +19,33 @@ class PackedLinear:
     """
 
     def __init__(
-        self, library: ctypes.CDLL, weight: torch.Tensor, bias: torch.Tensor | None
+        self, library: ctypes.CDLL, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
     ) -> None:
+        """W is the `weights` [out, in], one below the other."""
         self._gemm = library.gemm
-        self._out_features, self._in_features = weight.shape
+        self._out_features = sum(len(weight) for weight in weights)
+        self._in_features = weights[0].shape[1]
         self._bias = None if bias is None else bias.contiguous()
-        self._packed = _pack(weight, 4 // weight.itemsize)
+        self._packed = self._pack(library, weights)
         self._arguments = (
             *(self._packed.data_ptr(), None if self._bias is None else self._bias.data_ptr()),
             *(self._in_features, self._out_features),
         )
+
+    def _pack(self, library: ctypes.CDLL, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+        dtype, step = weights[0].dtype, 4 // weights[0].itemsize
+        shape = (-(-self._out_features // _PANEL), -(-self._in_features // step), _PANEL, step)
+        packed = huge_pages.empty(shape, dtype)
+        first = 0
+        for weight in weights:
+            assert weight.dtype == dtype
+            assert weight.shape[1] == self._in_features
+            assert weight.stride(1) == 1
+            library.gemm_pack(
+                packed.data_ptr(), weight.data_ptr(), weight.stride(0), *weight.shape, first
+            )
+            first += len(weight)
+        return packed
 
     @property
     def num_bytes(self) -> int:
@@ -56,14 +74,6 @@ class PackedLinear:
         indices = indices.long()
         panels = self._packed[indices // _PANEL, :, indices % _PANEL]
         return panels.flatten(1)[:, : self._in_features].contiguous()
-
-
-def _pack(weight: torch.Tensor, step: int) -> torch.Tensor:
-    out_features, in_features = weight.shape
-    padding = (0, -in_features % step, 0, -out_features % _PANEL)
-    padded = torch.nn.functional.pad(weight, padding) if any(padding) else weight
-    panels = padded.unflatten(1, (-1, step)).unflatten(0, (-1, _PANEL)).transpose(1, 2)
-    return huge_pages.empty(panels.shape, weight.dtype).copy_(panels)
 
 
 class OneDnnLinear:

@@ -1,6 +1,7 @@
 """The C kernels behind the signatures of kernels/reference.py."""
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 
@@ -37,6 +38,7 @@ class _Cache(ctypes.Structure):
 
 
 _SIGNATURES = {
+    "gemm_pack": [*(_POINTER,) * 2, *(_LONG,) * 4],
     "gemm": [*(_POINTER, _POINTER, _LONG, _LONG), *(_POINTER,) * 3, _LONG, _LONG, _INT],
     "rms_norm": [_POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT],
     "layer_norm": [*(_POINTER,) * 5, _INT, _INT, _FLOAT],
@@ -70,19 +72,19 @@ class CpuKernels:
         self._prepared: _PreparedPlan | None = None
 
     def make_linear(
-        self, weight: torch.Tensor, bias: torch.Tensor | None
+        self, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
     ) -> PackedLinear | OneDnnLinear:
         if self._uses_onednn:
-            return OneDnnLinear(weight, bias)
-        return PackedLinear(self.library, weight, bias)
+            return OneDnnLinear(torch.cat(tuple(weights)), bias)
+        return PackedLinear(self.library, weights, bias)
 
     def make_tied_embedding(
         self, weight: torch.Tensor, bias: torch.Tensor | None
     ) -> PackedLinear | PlainLinear:
         # No rows can be read from oneDNN's form, which gains nothing for a last layer's few tokens.
         if self._uses_onednn:
-            return PlainLinear(weight, bias)
-        return PackedLinear(self.library, weight, bias)
+            return PlainLinear(weight.clone(), bias)
+        return PackedLinear(self.library, [weight], bias)
 
     def rms_norm(
         self,

@@ -1,5 +1,7 @@
 """The Triton kernels behind the signatures of kernels/reference.py."""
 
+from collections.abc import Sequence
+
 import torch
 import triton
 
@@ -21,11 +23,13 @@ class TritonKernels:
     def __init__(self) -> None:
         self._lora = LoraOps()
 
-    def make_linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
-        return PlainLinear(weight, bias)
+    def make_linear(
+        self, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
+    ) -> PlainLinear:
+        return PlainLinear(torch.cat(tuple(weights)), bias)
 
     def make_tied_embedding(self, weight: torch.Tensor, bias: torch.Tensor | None) -> PlainLinear:
-        return PlainLinear(weight, bias)
+        return self.make_linear([weight], bias)
 
     def rms_norm(
         self,

@@ -53,7 +53,7 @@ def test_the_packed_linear_is_a_linear(
 ) -> None:
     x, weight, bias = make_case(dtype, in_features, out_features)
     own_bias = bias if with_bias else None
-    linear = kernels.make_linear(weight, own_bias)
+    linear = kernels.make_linear([weight], own_bias)
     assert_near(linear(x), x, weight, own_bias)
     assert torch.equal(linear.weight, weight)
     strided = torch.cat((x, x), dim=1)[:, :in_features]
@@ -65,7 +65,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(
     kernels: CpuKernels, dtype: torch.dtype, in_features: int, out_features: int
 ) -> None:
     x, weight, bias = make_case(dtype, in_features, out_features)
-    linear = kernels.make_linear(weight, bias)
+    linear = kernels.make_linear([weight], bias)
     whole = linear(x)
     for count in (*range(1, 27), 95, 96, 97):
         assert torch.equal(linear(x[-count:]), whole[-count:]), count
@@ -73,7 +73,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(
 
 def test_threads_change_nothing(kernels: CpuKernels, dtype: torch.dtype) -> None:
     x, weight, bias = make_case(dtype, 300, 200)
-    linear = kernels.make_linear(weight, bias)
+    linear = kernels.make_linear([weight], bias)
     before = torch.get_num_threads()
     results = []
     for threads in (1, 2, 3):
@@ -94,8 +94,8 @@ def test_rows_are_looked_up_in_the_packed_form(kernels: CpuKernels, dtype: torch
 
 def test_weights_are_kept_once(kernels: CpuKernels, dtype: torch.dtype) -> None:
     weight = torch.randn(64, 64).to(dtype)
-    assert kernels.make_linear(weight, None).num_bytes == weight.nbytes
-    assert kernels.make_linear(weight, weight[0]).num_bytes == weight.nbytes + weight[0].nbytes
+    assert kernels.make_linear([weight], None).num_bytes == weight.nbytes
+    assert kernels.make_linear([weight], weight[0]).num_bytes == weight.nbytes + weight[0].nbytes
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values())
@@ -106,3 +106,13 @@ def test_onednn_is_a_linear(dtype: torch.dtype) -> None:
         linear = OneDnnLinear(weight, own_bias)
         assert_near(linear(x), x, weight, own_bias)
         assert torch.equal(linear.weight, weight)
+
+
+def test_weights_one_below_the_other_are_one_linear(
+    kernels: CpuKernels, dtype: torch.dtype
+) -> None:
+    x, weight, bias = make_case(dtype, 65, 103)
+    whole = kernels.make_linear([weight], bias)
+    parts = kernels.make_linear([weight[:33], weight[33:35], weight[35:]], bias)
+    assert torch.equal(parts.weight, weight)
+    assert torch.equal(parts(x), whole(x))
