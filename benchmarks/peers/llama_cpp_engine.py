@@ -14,14 +14,16 @@ import numpy as np
 from benchmarks.peers.driver import Job, Setup, serve
 
 
-@llama_cpp.llama_log_callback
 def _forget(level: int, text: bytes, user_data: object) -> None:
     """Its log has a line for each tensor whenever the adapter changes, which would cost it time."""
 
 
+_ON_LOG = llama_cpp.llama_log_callback(_forget)  # kept here: C calls it as long as it runs
+
+
 class LlamaCppEngine:
     def __init__(self, setup: Setup) -> None:
-        llama_cpp.llama_log_set(_forget, ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(_ON_LOG, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         model = llama_cpp.llama_model_load_from_file(
             setup.model.encode(), llama_cpp.llama_model_default_params()
