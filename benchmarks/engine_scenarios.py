@@ -37,16 +37,15 @@ _BASE, _MIXED = (None,) * NUM_ADAPTERS, tuple(range(NUM_ADAPTERS))
 # Of 64 tokens in and 32 out where the name does not say otherwise.
 BASE_16 = Scenario("16 requests, base only", _BASE, 64, 32, (Peer.vllm, Peer.transformers))
 BASE_1 = Scenario("1 request, base only", (None,), 64, 32, (Peer.vllm, Peer.llama_cpp))
-MIXED = Scenario("16 distinct adapters", _MIXED, 64, 32, (Peer.peft, Peer.llama_cpp))
-# What vLLM takes a minute for; both engines make as few tokens.
-MIXED_SHORT = Scenario("16 distinct adapters, 8 out", _MIXED, 64, 8, (Peer.vllm_lora,))
+MIXED = Scenario(
+    "16 distinct adapters", _MIXED, 64, 32, (Peer.peft, Peer.vllm_lora, Peer.llama_cpp)
+)
 SHARED = Scenario("1 adapter shared by 16", (1,) * NUM_ADAPTERS, 64, 32)
 PREFILL = Scenario("prefill of 1,900, base only", (None,), 1900, 1, (Peer.vllm,))
 PREFILL_8 = Scenario("prefill of 8 x 237, base only", (None,) * 8, 237, 1, (Peer.vllm,))
 PREFILL_MIXED = Scenario("prefill of 8 x 237, 8 adapters", tuple(range(8)), 237, 1)
 
-OWN = (BASE_16, BASE_1, MIXED, SHARED, PREFILL, PREFILL_8, PREFILL_MIXED)
-SCENARIOS = (*OWN, MIXED_SHORT)
+SCENARIOS = (BASE_16, BASE_1, MIXED, SHARED, PREFILL, PREFILL_8, PREFILL_MIXED)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ BARS = (
     Bar(MIXED, BASE_16, 0.75),
     Bar(MIXED, BASE_16, 0.8, Peer.vllm),
     Bar(MIXED, MIXED, 9, Peer.peft),
-    Bar(MIXED_SHORT, MIXED_SHORT, 20, Peer.vllm_lora),
+    Bar(MIXED, MIXED, 20, Peer.vllm_lora),
     Bar(MIXED, MIXED, 5, Peer.llama_cpp),
     Bar(SHARED, BASE_16, 0.93),
     Bar(PREFILL, PREFILL, 1.0, Peer.vllm),

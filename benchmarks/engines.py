@@ -27,7 +27,7 @@ from rich.progress import Progress
 
 from benchmarks.engine_process import EngineProcess, Launch, running
 from benchmarks.engine_results import OURS, Results
-from benchmarks.engine_scenarios import NUM_ADAPTERS, OWN, RANKS, SCENARIOS, Scenario
+from benchmarks.engine_scenarios import NUM_ADAPTERS, RANKS, SCENARIOS, Scenario
 from benchmarks.peers.driver import Setup
 from benchmarks.peers.launch import Peer, PeerMissingError, Prepared, prepare
 from benchmarks.report import Machine, Report, publish
@@ -36,7 +36,7 @@ from inference_service.models.families import read_spec
 
 _ELEMENT_BYTES = 2
 _RUN_OFTEN = (Peer.vllm, Peer.transformers)
-_WARM_UP = {"requests": 4, "new_tokens": 2}
+_WARM_UP_TOKENS = 2
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _parse(peers: str) -> list[Peer]:
 
 def _stages(peers: Sequence[Peer], rounds: int) -> list[Stage]:
     """All of ours beside vLLM, or alone; then each other peer's."""
-    stages = [Stage(Peer.vllm if Peer.vllm in peers else None, OWN, rounds)]
+    stages = [Stage(Peer.vllm if Peer.vllm in peers else None, SCENARIOS, rounds)]
     for peer in peers:
         if peer is not Peer.vllm:
             theirs = tuple(scenario for scenario in SCENARIOS if peer in scenario.peers)
@@ -155,7 +155,7 @@ class Comparison:
             with self._started(OURS, launch, Setup(model, [], threads)) as engine:
                 self._results.add_start(OURS, engine.start_seconds)
         with self._started(OURS, launch, Setup(model, adapters, threads)) as own:
-            _warm_up(own, OWN, self._numbers)
+            _warm_up(own, SCENARIOS, self._numbers, 4)
             for stage in stages:
                 self._run_stage(stage, own)
         return self._results
@@ -169,7 +169,7 @@ class Comparison:
                 engines[name] = stack.enter_context(started)
                 self._results.add_start(name, engines[name].start_seconds)
                 theirs = [scenario for scenario in stage.scenarios if stage.peer in scenario.peers]
-                _warm_up(engines[name], theirs, self._numbers)
+                _warm_up(engines[name], theirs, self._numbers, 4 if stage.rounds > 1 else 1)
             task = self._progress.add_task(stage.peer or OURS, total=stage.num_runs)
             for number in range(stage.rounds):
                 for scenario in stage.scenarios:
@@ -188,12 +188,14 @@ class Comparison:
             yield engine
 
 
-def _warm_up(engine: EngineProcess, scenarios: Sequence[Scenario], numbers: Iterator[int]) -> None:
+def _warm_up(
+    engine: EngineProcess, scenarios: Sequence[Scenario], numbers: Iterator[int], requests: int
+) -> None:
     """A few tokens of each kind of batch."""
     for scenario in scenarios:
         if scenario.new_tokens > 1:
-            rows = scenario.adapters[: _WARM_UP["requests"]]
-            short = dataclasses.replace(scenario, adapters=rows, new_tokens=_WARM_UP["new_tokens"])
+            rows = scenario.adapters[:requests]
+            short = dataclasses.replace(scenario, adapters=rows, new_tokens=_WARM_UP_TOKENS)
             engine.run(short.job(next(numbers)))
 
 

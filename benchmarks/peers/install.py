@@ -7,6 +7,7 @@ transformers and PEFT need none: they come with `pip install -e ".[inference,ben
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from enum import StrEnum
@@ -33,10 +34,18 @@ _LLAMA_CPP_OPTIONS = "-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DLLAMA_BUILD_TOOLS=OFF
 def main(peer: Annotated[Installable, typer.Argument()]) -> None:
     """Makes it, or leaves what is there."""
     python = environment(peer.value)
-    if python.exists():
-        print(f"{peer.value} is at {python}")
-        return
-    subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True)
+    if not python.exists():
+        directory = python.parents[1]
+        subprocess.run([sys.executable, "-m", "venv", str(directory)], check=True)
+        try:
+            _install(peer, python)
+        except BaseException:
+            shutil.rmtree(directory)  # else it would look whole the next time
+            raise
+    print(f"{peer.value} is at {python}")
+
+
+def _install(peer: Installable, python: Path) -> None:
     if peer is Installable.vllm:
         _pip(python, "install", _VLLM)
         _pip(python, "uninstall", "--yes", *_VLLM_WITHOUT)
