@@ -8,7 +8,6 @@ Points take turns, so that what else the machine does falls on all of them; figu
 rounds after one of warm-up.
 """
 
-import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -45,15 +44,16 @@ def main(
     chosen = list(_FAMILIES) if names == ["all"] else names
     if unknown := set(chosen) - _FAMILIES.keys():
         raise typer.BadParameter(f"no curve is named {', '.join(sorted(unknown))}")
-    machine, floor = Machine.measure(), Floor.measure()
+    machine = Machine.measure()
     with tempfile.TemporaryDirectory() as root:
-        setting = Setting(Path(root), layers, rounds, floor)
-        for curve in itertools.chain.from_iterable(_FAMILIES[name](setting) for name in chosen):
-            title = f"{curve.title} ({layers} layers; floor: {floor})"
-            path = output / f"{curve.name}.json" if output else None
-            publish(Report(title, machine, curve.rows()), as_json, path)
-            if plots is not None:
-                curve.draw(plots)
+        for name in chosen:
+            setting = Setting(Path(root), layers, rounds, Floor())
+            for curve in _FAMILIES[name](setting):
+                title = f"{curve.title} ({layers} layers; floor: {setting.floor})"
+                path = output / f"{curve.name}.json" if output else None
+                publish(Report(title, machine, curve.rows()), as_json, path)
+                if plots is not None:
+                    curve.draw(plots)
 
 
 if __name__ == "__main__":

@@ -76,7 +76,9 @@ def medians(points: Mapping[X, Callable[[], float]], setting: Setting) -> dict[X
 
 def rounds(setting: Setting) -> Iterator[int]:
     """0 for the warm-up, then the rounds that count, with a bar of progress."""
-    yield from track(range(setting.rounds + 1), "rounds", console=Console(stderr=True))
+    for number in track(range(setting.rounds + 1), "rounds", console=Console(stderr=True)):
+        yield number
+        setting.floor.observe()
 
 
 def _outputs(engine: Engine) -> list[int]:

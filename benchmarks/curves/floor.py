@@ -1,5 +1,6 @@
 """The least time that this machine can take for some work: by bytes read, and by arithmetic."""
 
+import statistics
 import time
 from dataclasses import dataclass
 
@@ -30,18 +31,11 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Floor:
+class Rates:
     """What reading memory gives, and the larger of our and oneDNN's rate in a large product."""
 
     bytes_per_second: float
     flops_per_second: float
-
-    @classmethod
-    def measure(cls) -> "Floor":
-        weight = torch.randn(_OUT, _IN).to(_DTYPE)
-        ours = CpuKernels(_DTYPE).make_linear([weight], None)
-        rates = [_flops_per_second(linear) for linear in (ours, OneDnnLinear(weight, None))]
-        return cls(1e9 * read_bandwidth(), max(rates))
 
     def seconds(self, *parts: Work) -> float:
         """Parts follow each other; within one, reading and arithmetic overlap."""
@@ -50,9 +44,36 @@ class Floor:
             for part in parts
         )
 
+
+class Floor:
+    """The rates of this machine, which change from minute to minute where it is shared.
+
+    They are observed in every round of a curve; medians count.
+    """
+
+    def __init__(self) -> None:
+        self._observed: list[Rates] = []
+        weight = torch.randn(_OUT, _IN).to(_DTYPE)
+        ours = CpuKernels(_DTYPE).make_linear([weight], None)
+        self._products = (ours, OneDnnLinear(weight, None))
+
+    def observe(self) -> None:
+        flops = max(map(_flops_per_second, self._products))
+        self._observed.append(Rates(1e9 * read_bandwidth(), flops))
+
+    def seconds(self, *parts: Work) -> float:
+        return self._median().seconds(*parts)
+
+    def _median(self) -> Rates:
+        return Rates(
+            statistics.median(rates.bytes_per_second for rates in self._observed),
+            statistics.median(rates.flops_per_second for rates in self._observed),
+        )
+
     def __str__(self) -> str:
-        rates = self.bytes_per_second / 1e9, self.flops_per_second / 1e9
-        return "{:.1f} GB/s, {:.0f} GFLOP/s".format(*rates)
+        gigabytes = sorted(rates.bytes_per_second / 1e9 for rates in self._observed)
+        gigaflops = self._median().flops_per_second / 1e9
+        return f"{gigabytes[0]:.1f} to {gigabytes[-1]:.1f} GB/s, {gigaflops:.0f} GFLOP/s"
 
 
 def _flops_per_second(linear: PackedLinear | OneDnnLinear) -> float:

@@ -32,7 +32,8 @@ class Setting:
             "num_hidden_layers": self.layers,
             "max_position_embeddings": _MAX_POSITIONS,
         }
-        return write_llama(self.root / "model", config)
+        path = self.root / "model"
+        return path if path.exists() else write_llama(path, config)
 
     @cached_property
     def work(self) -> StepWork:

@@ -8,12 +8,11 @@ from safetensors import safe_open
 
 from benchmarks.curves import known
 from benchmarks.curves.curve import Curve, beside_floor
-from benchmarks.curves.floor import Floor, StepWork, Work
+from benchmarks.curves.floor import Floor, Rates, StepWork, Work
 from benchmarks.curves.setting import Setting
 from benchmarks.synthetic import TINYLLAMA, write_adapter, write_llama
 from inference_service.models.families import read_spec
 
-FLOOR = Floor(bytes_per_second=1e9, flops_per_second=1e9)
 SMALL = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 512}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 
@@ -37,7 +36,8 @@ def test_a_step_reads_the_files_it_is_made_of(tmp_path: Path) -> None:
 
 
 def test_parts_follow_each_other_and_each_takes_the_longer_of_bytes_and_arithmetic() -> None:
-    assert FLOOR.seconds(Work(2e9, 1e9), Work(1e9, 4e9)) == 2 + 4
+    rates = Rates(bytes_per_second=1e9, flops_per_second=1e9)
+    assert rates.seconds(Work(2e9, 1e9), Work(1e9, 4e9)) == 2 + 4
 
 
 def test_growth_is_told_as_a_multiple_of_the_floors(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_known_adapters_are_counted_and_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known, "_COUNTS", (20, 40))
-    times, memory = known.measure(Setting(tmp_path, layers=1, rounds=1, floor=FLOOR))
+    times, memory = known.measure(Setting(tmp_path, layers=1, rounds=1, floor=Floor()))
     assert [point.x for point in times.points] == [20, 40]
     assert all(value > 0 for point in times.points for value in point.drawn.values())
     assert all(300 < value < 5000 for point in memory.points for value in point.drawn.values())
