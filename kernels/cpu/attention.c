@@ -1,203 +1,121 @@
 // Causal attention over the paged KV cache; see KvLayout for the layout.
 //
 // A tile is up to TILE_ROWS query rows that look at the same keys: the heads of one KV head, for as
-// many consecutive tokens as fit. Keys come in spans of up to SPAN, which begin where SPAN divides
-// the position, in blocks of WIDTH; a block is loaded once for ROWS rows at a time.
-// Every row does the same arithmetic in the same order whatever shares its tile, so that a token's
-// result does not depend on how its prompt was cut, or on the batch.
-#include "kv_cache.h"
-#include "lanes.h"
+// many consecutive tokens as fit. Keys come in spans, packed once for all rows of a tile. Spans begin
+// where SPAN divides the position, and every SECTION positions the softmax begins anew, to be merged
+// with what came before: so the sections of a long context can be worked on at the same time.
+// A token's result does not depend on how its prompt was cut, on the batch, or on the threads.
+#include <stdlib.h>
 
-enum { TILE_ROWS = 16, ROWS = 4, SPAN = 64, BLOCKS = SPAN / WIDTH };
+#include "attention_tile.h"
 
+#ifdef _OPENMP
+#include <omp.h>
+#else
+static int omp_get_max_threads(void) { return 1; }
+#endif
+
+enum { ITEMS_PER_THREAD = 4 };
+
+// One call. `parts` is room for the sums of every row in each section, where sections are worked on
+// apart, or null.
 typedef struct {
-    int first_position, num_tokens, num_heads, window;  // row = token * num_heads + head
-    int dim, block_tokens;
-    int position[TILE_ROWS];
-    float max[TILE_ROWS], sum[TILE_ROWS];  // online: `sum` and `mixed` are relative to `max`
-    float queries[TILE_ROWS * MAX_HEAD_DIM], mixed[TILE_ROWS * MAX_HEAD_DIM];
-} Tile;
+    const Cache *cache;
+    scalar *out;
+    const scalar *queries;
+    int64_t query_stride;
+    float scale;
+    int window;
+    float *parts;
+} Call;
 
-typedef struct {
-    int begin, num_blocks;  // position of the first key; what the tile's last token sees of it
-    const scalar *keys[BLOCKS], *values[BLOCKS];
-} Span;
-
-// Of a group of rows: scores, then weights, of the keys of a span.
-typedef struct {
-    float weights[ROWS][BLOCKS][WIDTH];
-    float rescale[ROWS];  // what the sums so far are multiplied with
-} Group;
-
-static int least(int a, int b) { return a < b ? a : b; }
-static int greatest(int a, int b) { return a > b ? a : b; }
-
-// The lanes of a block that a row may see: [first, end), none if they are not in order.
-INLINE int first_lane(const Tile *tile, int row, int begin) {
-    return tile->window ? greatest(0, tile->position[row] - tile->window + 1 - begin) : 0;
+static Sums part_of(const Call *call, int section, int64_t row) {
+    const Cache *cache = call->cache;
+    int64_t num_rows = (int64_t)cache->num_tokens * cache->num_q_heads;
+    int columns = whole_vectors(cache->head_dim);
+    return sums_at(call->parts + section * sums_floats(num_rows, columns), num_rows, row, columns);
 }
 
-INLINE int end_lane(const Tile *tile, int row, int begin) {
-    return least(WIDTH, tile->position[row] + 1 - begin);
-}
-
-// The blocks of a span that any of some rows, which are in order, sees.
-INLINE int first_block(const Tile *tile, int row, int begin) {
-    return first_lane(tile, row, begin) / WIDTH;
-}
-
-INLINE int end_block(const Tile *tile, int last_row, const Span *span) {
-    return least(span->num_blocks, (tile->position[last_row] - span->begin) / WIDTH + 1);
-}
-
-// weights[row][lane] = query . key; two sums a row hide the latency of one.
-INLINE void score(Group *group, int block, const float *queries, const scalar *k, int dim,
-                  int block_tokens, int rows) {
-    wide sums[ROWS][2] = {0}, key;
-    for (int d = 0; d < dim; d += 2)
-        for (int part = 0; part < 2; part++) {
-            key = load_wide(k + (int64_t)(d + part) * block_tokens);
-            for (int row = 0; row < rows; row++)
-                sums[row][part] += queries[row * dim + d + part] * key;
-        }
-    for (int row = 0; row < rows; row++) {
-        wide total = sums[row][0] + sums[row][1];
-        memcpy(group->weights[row][block], &total, sizeof total);
+// A tile of some heads of a run of tokens, with its queries.
+static void start_tile(Tile *tile, const Call *call, int token, int head) {
+    int dim = tile->dim, padded = (dim + STEP - 1) / STEP * STEP;
+    operand *to = tile->queries;
+    for (int row = 0; row < num_rows(tile); row++, to += padded) {
+        const scalar *query = call->queries +
+                              (token + row / tile->num_heads) * call->query_stride +
+                              (head + row % tile->num_heads) * dim;
+        for (int i = 0; i < dim; i++) to[i] = to_operand(query[i]);
+        for (int i = dim; i < padded; i++) to[i] = 0;
     }
 }
 
-// Scores of the blocks [first, end) become weights. A lane that a row does not see weighs nothing.
-DISPATCHED static void soften(Tile *tile, int first_row, int rows, int begin, Group *group,
-                              int first, int end) {
-    for (int i = 0; i < rows; i++) {
-        int row = first_row + i;
-        wide *weights = (wide *)group->weights[i], highest = all_wide(tile->max[row]), sum = {0};
-        ints seen[BLOCKS];
-        for (int block = first; block < end; block++) {
-            int from = least(WIDTH, first_lane(tile, row, begin + block * WIDTH));
-            int to = greatest(0, end_lane(tile, row, begin + block * WIDTH));
-            seen[block] = lanes_between(from, to);
-            weights[block] = pick(seen[block], weights[block], all_wide(-1e30f));
-            highest = larger(highest, weights[block]);
-        }
-        float max = max_wide(highest);
-        for (int block = first; block < end; block++) {
-            weights[block] = (wide)(seen[block] & (ints)exp_wide(weights[block] - max));
-            sum += weights[block];
-        }
-        group->rescale[i] = fast_exp(tile->max[row] - max);
-        tile->sum[row] = tile->sum[row] * group->rescale[i] + sum_wide(sum);
-        tile->max[row] = max;
+static void finish_tile(const Tile *tile, const Call *call, const Sums *sums, int token, int head) {
+    int dim = tile->dim, columns = whole_vectors(dim);
+    for (int row = 0; row < num_rows(tile); row++) {
+        const float *mixed = sums->mixed + row * columns;
+        int64_t out_row = (int64_t)(token + row / tile->num_heads) * call->cache->num_q_heads;
+        scalar *out = call->out + (out_row + head + row % tile->num_heads) * dim;
+        float sum = sum_wide(sums->sum[row]);
+        for (int i = 0; i < dim; i++) out[i] = store(mixed[i] / sum);
     }
 }
 
-// mixed *= rescale for `columns` vectors of some rows, then += weights . values of the blocks.
-INLINE void mix(float *mixed, const Group *group, const Span *span, const int *lanes, int first,
-                int end, int dim, int d, int rows, int columns) {
-    wide totals[ROWS][4], value;
-    for (int row = 0; row < rows; row++)
-        for (int column = 0; column < columns; column++)
-            totals[row][column] =
-                group->rescale[row] * *(wide *)(mixed + row * dim + d + column * WIDTH);
-    for (int block = first; block < end; block++)
-        for (int lane = lanes[2 * block]; lane < lanes[2 * block + 1]; lane++)
-            for (int column = 0; column < columns; column++) {
-                value = load_wide(span->values[block] + lane * dim + d + column * WIDTH);
-                for (int row = 0; row < rows; row++)
-                    totals[row][column] += group->weights[row][block][lane] * value;
-            }
-    for (int row = 0; row < rows; row++)
-        for (int column = 0; column < columns; column++)
-            *(wide *)(mixed + row * dim + d + column * WIDTH) = totals[row][column];
-}
-
-// The same for the elements [d, dim) of one row: what is left beside whole vectors.
-DISPATCHED static void mix_rest(float *mixed, float rescale, const float (*weights)[WIDTH],
-                                const Span *span, const int *lanes, int first, int end, int dim,
-                                int d) {
-    for (int i = d; i < dim; i++) mixed[i] *= rescale;
-    for (int block = first; block < end; block++)
-        for (int lane = lanes[2 * block]; lane < lanes[2 * block + 1]; lane++)
-            for (int i = d; i < dim; i++)
-                mixed[i] += weights[block][lane] * load(span->values[block][lane * dim + i]);
-}
-
-// Adds a span of keys to the running softmax of some rows of a tile.
-INLINE void attend(Tile *tile, int row, const Span *span, int rows) {
-    Group group;
-    int dim = tile->dim, d = 0, columns = rows == 1 ? 4 : 2, lanes[2 * BLOCKS];
-    int first = first_block(tile, row, span->begin), end = end_block(tile, row + rows - 1, span);
-    float *mixed = tile->mixed + row * dim;
-    for (int block = first; block < end; block++) {
-        int begin = span->begin + block * WIDTH;
-        score(&group, block, tile->queries + row * dim, span->keys[block], dim,
-              tile->block_tokens, rows);
-        lanes[2 * block] = first_lane(tile, row, begin);
-        lanes[2 * block + 1] = end_lane(tile, row + rows - 1, begin);
+// All sections of a tile, one after the other.
+static void attend_tile(const Tile *tile, const Call *call, int token, int head) {
+    float memory[2][TILE_ROWS * (1 + WIDTH + MAX_HEAD_DIM)];
+    int columns = whole_vectors(tile->dim), section = first_section(tile);
+    Sums total = sums_at(memory[0], num_rows(tile), 0, columns);
+    Sums part = sums_at(memory[1], num_rows(tile), 0, columns);
+    attend_section(&total, tile, call->cache, section, end_seen(tile));
+    while (++section * SECTION < end_seen(tile)) {
+        attend_section(&part, tile, call->cache, section, end_seen(tile));
+        merge(&total, &part, tile);
     }
-    soften(tile, row, rows, span->begin, &group, first, end);
-    for (; d + columns * WIDTH <= dim; d += columns * WIDTH)
-        mix(mixed, &group, span, lanes, first, end, dim, d, rows, columns);
-    for (; d + WIDTH <= dim; d += WIDTH)
-        mix(mixed, &group, span, lanes, first, end, dim, d, rows, 1);
-    for (int i = 0; i < rows && d < dim; i++)
-        mix_rest(mixed + i * dim, group.rescale[i], group.weights[i], span, lanes, first, end, dim,
-                 d);
+    finish_tile(tile, call, &total, token, head);
 }
 
-DISPATCHED static void attend_rows(Tile *tile, int row, const Span *span) {
-    attend(tile, row, span, ROWS);
-}
-
-DISPATCHED static void attend_row(Tile *tile, int row, const Span *span) {
-    attend(tile, row, span, 1);
-}
-
-// The tokens of a tile that see a span are neighbours: later ones see it, until the window ends.
-static void attend_span(Tile *tile, const Span *span) {
-    int token = greatest(0, span->begin - tile->first_position), end = tile->num_tokens;
-    if (tile->window)
-        end = least(end, span->begin + SPAN - 1 + tile->window - tile->first_position);
-    int row = token * tile->num_heads, end_row = end * tile->num_heads;
-    for (; row + ROWS <= end_row; row += ROWS) attend_rows(tile, row, span);
-    for (; row < end_row; row++) attend_row(tile, row, span);
-}
-
-static void start_tile(Tile *tile, const scalar *queries, int64_t query_stride, float scale) {
-    int width = tile->num_heads * tile->dim;
-    for (int token = 0; token < tile->num_tokens; token++)
-        for (int i = 0; i < width; i++)
-            tile->queries[token * width + i] = scale * load(queries[token * query_stride + i]);
-    memset(tile->mixed, 0, (size_t)tile->num_tokens * width * sizeof(float));
-    for (int row = 0; row < tile->num_tokens * tile->num_heads; row++) {
-        tile->position[row] = tile->first_position + row / tile->num_heads;
-        tile->max[row] = -1e30f;
-        tile->sum[row] = 0;
+// What attend_tile does, when all sections have been worked on apart.
+static void merge_tile(const Tile *tile, const Call *call, int token, int head, int64_t row) {
+    int section = first_section(tile);
+    Sums total = part_of(call, section, row);
+    while (++section * SECTION < end_seen(tile)) {
+        Sums part = part_of(call, section, row);
+        merge(&total, &part, tile);
     }
+    finish_tile(tile, call, &total, token, head);
 }
 
-static void finish_tile(const Tile *tile, scalar *out, int64_t out_stride) {
-    int width = tile->num_heads * tile->dim;
-    for (int token = 0; token < tile->num_tokens; token++)
-        for (int i = 0; i < width; i++) {
-            int row = token * tile->num_heads + i / tile->dim;
-            out[token * out_stride + i] = store(tile->mixed[token * width + i] / tile->sum[row]);
-        }
-}
+enum { MERGE = -1 };
 
-// Attention of a tile whose queries are set up, over the keys and values of one KV head.
-static void attend_tile(const Cache *cache, Tile *tile, int sequence, int kv) {
-    int end = tile->first_position + tile->num_tokens;
-    int first = tile->window ? greatest(0, tile->first_position - tile->window + 1) : 0;
-    for (int begin = first / SPAN * SPAN; begin < end; begin += SPAN) {
-        Span span = {.begin = begin};
-        for (int position = begin; position < least(end, begin + SPAN); position += WIDTH) {
-            int lane = position % cache->block_tokens, block = span.num_blocks++;
-            span.keys[block] = kv_head(cache, sequence, position, KEYS, kv) + lane;
-            span.values[block] =
-                kv_head(cache, sequence, position, VALUES, kv) + lane * cache->head_dim;
+// The query heads of one KV head for a run of tokens, TILE_ROWS heads at a time: one section of
+// them, or MERGE, if the call has `parts`.
+static void attend_run(const Call *call, int token, int num_tokens, int limit, int kv,
+                       int section) {
+    const Cache *cache = call->cache;
+    int group = cache->num_q_heads / cache->num_kv_heads, next = token + num_tokens;
+    for (int head = kv * group; head < (kv + 1) * group; head += TILE_ROWS) {
+        Tile tile;
+        tile.sequence = cache->sequence[token];
+        tile.kv = kv;
+        tile.first_position = cache->positions[token];
+        tile.num_tokens = num_tokens;
+        tile.num_heads = least(TILE_ROWS, (kv + 1) * group - head);
+        tile.window = call->window;
+        tile.dim = cache->head_dim;
+        tile.scale = call->scale * 1.44269504f;
+        tile.next_sequence = next < limit ? cache->sequence[next] : -1;
+        tile.next_position = next < limit && !call->parts ? cache->positions[next] : -1;
+        int64_t row = (int64_t)head * cache->num_tokens + token * tile.num_heads;
+        if (section == MERGE) {
+            merge_tile(&tile, call, token, head, row);
+            continue;
         }
-        attend_span(tile, &span);
+        start_tile(&tile, call, token, head);
+        if (!call->parts) attend_tile(&tile, call, token, head);
+        else if (section >= first_section(&tile) && section * SECTION < end_seen(&tile)) {
+            Sums part = part_of(call, section, row);
+            attend_section(&part, &tile, cache, section, (section + 1) * SECTION);
+        }
     }
 }
 
@@ -211,47 +129,51 @@ static int run_length(const Cache *cache, int token, int limit) {
     return end - token;
 }
 
-typedef struct {
-    scalar *out;
-    const scalar *queries;
-    int64_t query_stride;
-    float scale;
-    int window;
-} Call;
-
-// The query heads of one KV head for a run of tokens, TILE_ROWS heads at a time.
-static void attend_run(const Cache *cache, const Call *call, int token, int num_tokens, int kv) {
-    int dim = cache->head_dim, group = cache->num_q_heads / cache->num_kv_heads;
-    int64_t out_stride = (int64_t)cache->num_q_heads * dim;
-    for (int head = kv * group; head < (kv + 1) * group; head += TILE_ROWS) {
-        Tile tile;
-        tile.first_position = cache->positions[token];
-        tile.num_tokens = num_tokens;
-        tile.num_heads = least(TILE_ROWS, (kv + 1) * group - head);
-        tile.window = call->window;
-        tile.dim = dim;
-        tile.block_tokens = cache->block_tokens;
-        start_tile(&tile, call->queries + token * call->query_stride + head * dim,
-                   call->query_stride, call->scale);
-        attend_tile(cache, &tile, cache->sequence[token], kv);
-        finish_tile(&tile, call->out + token * out_stride + head * dim, out_stride);
+static void attend_tokens(const Call *call, int token, int limit, int kv, int section) {
+    const Cache *cache = call->cache;
+    int64_t width = (int64_t)cache->num_q_heads * cache->head_dim;
+    for (int count; token < limit; token += count) {
+        count = run_length(cache, token, limit);
+        if (cache->positions[token] >= 0) attend_run(call, token, count, limit, kv, section);
+        else if (kv == 0) memset(call->out + token * width, 0, width * sizeof(scalar));
     }
+}
+
+// The sections of the longest context; 1 if there are tiles enough for all threads.
+static int sections_apart(const Cache *cache, int num_tiles) {
+    int last = 0;
+    if (num_tiles >= ITEMS_PER_THREAD * omp_get_max_threads()) return 1;
+    for (int token = 0; token < cache->num_tokens; token++)
+        last = greatest(last, cache->positions[token]);
+    return last / SECTION + 1;
 }
 
 EXPORT void attention(const Cache *cache, scalar *out, const scalar *queries, int64_t query_stride,
                       float scale, int32_t window, int32_t in_parallel) {
-    int group = cache->num_q_heads / cache->num_kv_heads;
-    int width = cache->num_q_heads * cache->head_dim;
-    int tile_tokens = greatest(1, TILE_ROWS / group);
-    Call call = {out, queries, query_stride, scale, window};
-#pragma omp parallel for collapse(2) schedule(dynamic) if (in_parallel)
-    for (int begin = 0; begin < cache->num_tokens; begin += tile_tokens)
-        for (int kv = 0; kv < cache->num_kv_heads; kv++) {
-            int limit = least(cache->num_tokens, begin + tile_tokens), count;
-            for (int token = begin; token < limit; token += count) {
-                count = run_length(cache, token, limit);
-                if (cache->positions[token] >= 0) attend_run(cache, &call, token, count, kv);
-                else if (kv == 0) memset(out + (int64_t)token * width, 0, width * sizeof(scalar));
-            }
+    int num_tokens = cache->num_tokens, group = cache->num_q_heads / cache->num_kv_heads;
+    int tile_tokens = greatest(1, TILE_ROWS / group), num_kv_heads = cache->num_kv_heads;
+    int num_tiles = (num_tokens + tile_tokens - 1) / tile_tokens * num_kv_heads;
+    int num_sections = in_parallel ? sections_apart(cache, num_tiles) : 1;
+    Call call = {cache, out, queries, query_stride, scale, window, 0};
+    if (num_sections > 1) {
+        int64_t rows = (int64_t)num_tokens * cache->num_q_heads;
+        int64_t floats = num_sections * sums_floats(rows, whole_vectors(cache->head_dim));
+        call.parts = malloc(floats * sizeof(float));
+        if (!call.parts) num_sections = 1;
+    }
+#pragma omp parallel if (in_parallel)
+    {
+#pragma omp for collapse(3) schedule(dynamic)
+        for (int kv = 0; kv < num_kv_heads; kv++)
+            for (int token = 0; token < num_tokens; token += tile_tokens)
+                for (int section = 0; section < num_sections; section++)
+                    attend_tokens(&call, token, least(num_tokens, token + tile_tokens), kv, section);
+        if (call.parts) {
+#pragma omp for collapse(2)
+            for (int token = 0; token < num_tokens; token += tile_tokens)
+                for (int kv = 0; kv < num_kv_heads; kv++)
+                    attend_tokens(&call, token, least(num_tokens, token + tile_tokens), kv, MERGE);
         }
+    }
+    free(call.parts);
 }

@@ -35,7 +35,7 @@ _SOURCES = {
     "gemm.c": (),
     "attention.c": (),
     "kv_cache.c": _REORDERED,
-    "elementwise.c": _REORDERED,
+    "elementwise.c": (),
 }
 _PROBE = {"isa.c": ()}
 _OPENMP = "-fopenmp"

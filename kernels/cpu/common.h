@@ -48,22 +48,3 @@ INLINE void load_vec(vec *result, const scalar *values) {
     *result = *(const vec *)values;
 #endif
 }
-
-// exp by range reduction and a degree-6 polynomial: 2 ulp, and the compiler can vectorise it.
-INLINE float fast_exp(float x) {
-    x = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-    float scaled = x * 1.44269504f;
-    int32_t n = (int32_t)(scaled + (scaled >= 0 ? 0.5f : -0.5f));
-    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1.0f;
-    int32_t bits = (n + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return p * scale;
-}

@@ -1,17 +1,28 @@
-// The row-wise operations between the GEMMs.
+// The row-wise operations between the GEMMs, a vector at a time.
 #include "lanes.h"
+
+// x, or its sum with the residual, which is kept.
+INLINE wide joined(const scalar *x, scalar *residual, int i, int left) {
+    wide value = load_first(x + i, left);
+    if (!residual) return value;
+    value = rounded(value + load_first(residual + i, left));
+    store_first(residual + i, value, left);
+    return value;
+}
 
 DISPATCHED static void norm_row(scalar *out, const scalar *x, scalar *residual,
                                 const scalar *weight, int width, float epsilon) {
-    float squares = 0;
-    if (residual) {
-        for (int i = 0; i < width; i++) residual[i] = store(load(x[i]) + load(residual[i]));
-        x = residual;
+    wide squares = {0};
+    for (int i = 0; i < width; i += WIDTH) {
+        wide value = joined(x, residual, i, width - i);
+        squares += value * value;
     }
-    for (int i = 0; i < width; i++) squares += load(x[i]) * load(x[i]);
-    float scale = 1.0f / __builtin_sqrtf(squares / width + epsilon);
-    for (int i = 0; i < width; i++)
-        out[i] = store(load(weight[i]) * load(store(load(x[i]) * scale)));
+    if (residual) x = residual;
+    float scale = 1.0f / __builtin_sqrtf(sum_wide(squares) / width + epsilon);
+    for (int i = 0; i < width; i += WIDTH) {
+        wide value = rounded(load_first(x + i, width - i) * scale);
+        store_first(out + i, load_first(weight + i, width - i) * value, width - i);
+    }
 }
 
 EXPORT void rms_norm(scalar *out, const scalar *x, scalar *residual, const scalar *weight,
@@ -22,20 +33,32 @@ EXPORT void rms_norm(scalar *out, const scalar *x, scalar *residual, const scala
                  residual ? residual + (int64_t)row * width : 0, weight, width, epsilon);
 }
 
+// The sum of the squared distances from the mean; lanes beside the row are none of it.
+static float squared_distances(const scalar *x, int width, float mean) {
+    wide squares = {0};
+    int i = 0;
+    for (; i + WIDTH <= width; i += WIDTH) {
+        wide distance = load_wide(x + i) - mean;
+        squares += distance * distance;
+    }
+    float sum = sum_wide(squares);
+    for (; i < width; i++) sum += (load(x[i]) - mean) * (load(x[i]) - mean);
+    return sum;
+}
+
 DISPATCHED static void layer_norm_row(scalar *out, const scalar *x, scalar *residual,
                                       const scalar *weight, const scalar *bias, int width,
                                       float epsilon) {
-    float sum = 0, squares = 0;
-    if (residual) {
-        for (int i = 0; i < width; i++) residual[i] = store(load(x[i]) + load(residual[i]));
-        x = residual;
+    wide sum = {0};
+    for (int i = 0; i < width; i += WIDTH) sum += joined(x, residual, i, width - i);
+    if (residual) x = residual;
+    float mean = sum_wide(sum) / width;
+    float scale = 1.0f / __builtin_sqrtf(squared_distances(x, width, mean) / width + epsilon);
+    for (int i = 0; i < width; i += WIDTH) {
+        int left = width - i;
+        wide value = (load_first(x + i, left) - mean) * scale;
+        store_first(out + i, value * load_first(weight + i, left) + load_first(bias + i, left), left);
     }
-    for (int i = 0; i < width; i++) sum += load(x[i]);
-    float mean = sum / width;
-    for (int i = 0; i < width; i++) squares += (load(x[i]) - mean) * (load(x[i]) - mean);
-    float scale = 1.0f / __builtin_sqrtf(squares / width + epsilon);
-    for (int i = 0; i < width; i++)
-        out[i] = store((load(x[i]) - mean) * scale * load(weight[i]) + load(bias[i]));
 }
 
 EXPORT void layer_norm(scalar *out, const scalar *x, scalar *residual, const scalar *weight,
@@ -47,21 +70,11 @@ EXPORT void layer_norm(scalar *out, const scalar *x, scalar *residual, const sca
                        epsilon);
 }
 
-INLINE void silu_mul_lanes(scalar *out, const scalar *gate, const scalar *up) {
-    wide x = load_wide(gate), factor = load_wide(up);
-    store_wide(out, x * logistic(x));  // rounded where the reference rounds
-    store_wide(out, load_wide(out) * factor);
-}
-
 DISPATCHED static void silu_mul_row(scalar *out, const scalar *gate, const scalar *up, int width) {
-    int i = 0;
-    for (; i + WIDTH <= width; i += WIDTH) silu_mul_lanes(out + i, gate + i, up + i);
-    if (i == width) return;
-    scalar rest[3][WIDTH] = {0};
-    memcpy(rest[1], gate + i, (width - i) * sizeof(scalar));
-    memcpy(rest[2], up + i, (width - i) * sizeof(scalar));
-    silu_mul_lanes(rest[0], rest[1], rest[2]);
-    memcpy(out + i, rest[0], (width - i) * sizeof(scalar));
+    for (int i = 0; i < width; i += WIDTH) {
+        wide x = load_first(gate + i, width - i), factor = load_first(up + i, width - i);
+        store_first(out + i, rounded(x * logistic(x)) * factor, width - i);
+    }
 }
 
 EXPORT void silu_mul(scalar *out, const scalar *gate_up, int32_t num_rows, int32_t width) {
@@ -73,19 +86,12 @@ EXPORT void silu_mul(scalar *out, const scalar *gate_up, int32_t num_rows, int32
 }
 
 // x times the logistic function of 2u: half of 1 + tanh(u) is that.
-INLINE void gelu_tanh_lanes(scalar *out, const scalar *from) {
-    wide x = load_wide(from);
-    store_wide(out, x * logistic(1.5957691216f * (x + 0.044715f * x * x * x)));
-}
-
-DISPATCHED static void gelu_tanh_row(scalar *out, const scalar *x, int width) {
-    int i = 0;
-    for (; i + WIDTH <= width; i += WIDTH) gelu_tanh_lanes(out + i, x + i);
-    if (i == width) return;
-    scalar rest[2][WIDTH] = {0};
-    memcpy(rest[1], x + i, (width - i) * sizeof(scalar));
-    gelu_tanh_lanes(rest[0], rest[1]);
-    memcpy(out + i, rest[0], (width - i) * sizeof(scalar));
+DISPATCHED static void gelu_tanh_row(scalar *out, const scalar *from, int width) {
+    for (int i = 0; i < width; i += WIDTH) {
+        wide x = load_first(from + i, width - i);
+        wide twice_u = 1.5957691216f * (x + 0.044715f * x * x * x);
+        store_first(out + i, x * logistic(twice_u), width - i);
+    }
 }
 
 EXPORT void gelu_tanh(scalar *out, const scalar *x, int32_t num_rows, int32_t width) {

@@ -35,7 +35,7 @@ EXPORT void rope_and_cache(const Cache *cache, scalar *qkv, int64_t qkv_stride,
                            const float *rotary, int32_t rotary_dim, const scalar *query_norm,
                            const scalar *key_norm, float epsilon) {
     int dim = cache->head_dim, num_heads = cache->num_q_heads + cache->num_kv_heads;
-#pragma omp parallel for if (cache->num_tokens >= 32)
+#pragma omp parallel for if (cache->num_tokens >= 8)
     for (int token = 0; token < cache->num_tokens; token++) {
         int position = cache->positions[token];
         if (position < 0) continue;  // padding

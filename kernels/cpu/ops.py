@@ -70,6 +70,7 @@ class CpuKernels:
         self.dtype, self.isa, self.library = dtype, isa, library
         self._uses_onednn = dtype == torch.bfloat16 and isa is None and has_amx()
         self._prepared: _PreparedPlan | None = None
+        self._prepared_cache: _PreparedCache | None = None
 
     def make_linear(
         self, weights: Sequence[torch.Tensor], bias: torch.Tensor | None
@@ -138,12 +139,12 @@ class CpuKernels:
         head_norm: HeadNorm | None = None,
     ) -> None:
         num_q_heads = qkv.shape[1] // layout.head_dim - 2 * layout.num_kv_heads
-        cache = _cache(arena, layout, layer, batch, num_q_heads)
+        cache = self._cache(arena, layout, layer, batch, num_q_heads)
         norms: tuple[int | None, int | None, float] = (None, None, 0.0)
         if head_norm is not None:
             norms = (head_norm.query.data_ptr(), head_norm.key.data_ptr(), head_norm.epsilon)
         self.library.rope_and_cache(
-            *(ctypes.byref(cache), qkv.data_ptr(), qkv.stride(0)),
+            *(cache, qkv.data_ptr(), qkv.stride(0)),
             *(rotary.data_ptr(), rotary.shape[1], *norms),
         )
 
@@ -157,10 +158,11 @@ class CpuKernels:
         window: int = 0,
     ) -> torch.Tensor:
         out = queries.new_empty(queries.shape)
-        cache = _cache(arena, layout, layer, batch, queries.shape[1] // layout.head_dim)
+        num_q_heads = queries.shape[1] // layout.head_dim
+        cache = self._cache(arena, layout, layer, batch, num_q_heads)
         max_tokens = batch.block_tables.shape[1] * layout.block_tokens
         self.library.attention(
-            ctypes.byref(cache),
+            cache,
             out.data_ptr(),
             queries.data_ptr(),
             queries.stride(0),
@@ -169,6 +171,20 @@ class CpuKernels:
             out.numel() * max_tokens >= _PARALLEL_WORK,
         )
         return out
+
+    def _cache(
+        self,
+        arena: torch.Tensor,
+        layout: KvLayout,
+        layer: int,
+        batch: TokenBatch,
+        num_q_heads: int,
+    ) -> int:
+        prepared = self._prepared_cache
+        if prepared is None or not prepared.is_for(arena, layout, batch, num_q_heads):
+            prepared = _PreparedCache(arena, layout, batch, num_q_heads)
+            self._prepared_cache = prepared
+        return prepared.at_layer(layer)
 
     def lora_apply(
         self,
@@ -207,14 +223,31 @@ class _PreparedPlan:
         self.address = ctypes.addressof(self._arguments)
 
 
-def _cache(
-    arena: torch.Tensor, layout: KvLayout, layer: int, batch: TokenBatch, num_q_heads: int
-) -> _Cache:
-    assert layout.head_dim <= _MAX_HEAD_DIM, "attention.c keeps one head on its stack"
-    tables = batch.block_tables
-    return _Cache(
-        *(arena.data_ptr(), arena.stride(0), layer * layout.layer_elems),
-        *(batch.positions.data_ptr(), batch.sequence.data_ptr(), tables.data_ptr()),
-        *(tables.stride(0), batch.positions.shape[0], num_q_heads, layout.num_kv_heads),
-        *(layout.head_dim, layout.block_tokens),
-    )
+class _PreparedCache:
+    """An arena and the tokens of a step in the form of kv_cache.h, made once for its many calls."""
+
+    def __init__(
+        self, arena: torch.Tensor, layout: KvLayout, batch: TokenBatch, num_q_heads: int
+    ) -> None:
+        assert layout.head_dim <= _MAX_HEAD_DIM, "attention.c keeps tiles on its stack"
+        self._made_for = (arena, layout, batch, num_q_heads)
+        tables = batch.block_tables
+        self._arguments = _Cache(
+            *(arena.data_ptr(), arena.stride(0), 0),
+            *(batch.positions.data_ptr(), batch.sequence.data_ptr(), tables.data_ptr()),
+            *(tables.stride(0), batch.positions.shape[0], num_q_heads, layout.num_kv_heads),
+            *(layout.head_dim, layout.block_tokens),
+        )
+        self._address = ctypes.addressof(self._arguments)
+
+    def is_for(
+        self, arena: torch.Tensor, layout: KvLayout, batch: TokenBatch, num_q_heads: int
+    ) -> bool:
+        made_for = self._made_for
+        same = made_for[0] is arena and made_for[1] is layout and made_for[2] is batch
+        return same and made_for[3] == num_q_heads
+
+    def at_layer(self, layer: int) -> int:
+        """The address of the arguments; they are of this layer until the next call."""
+        self._arguments.layer_offset = layer * self._made_for[1].layer_elems
+        return self._address

@@ -1,5 +1,7 @@
 """Rotary embedding, the paged cache and attention against their plain-torch twins."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -130,3 +132,37 @@ def test_attention_on_a_cpu_does_not_depend_on_the_batch(
         step = step_of(whole.block_tables, cuts)
         got = kernels.attention(queries[rows], arena, layout, 0, step, window)
         assert torch.equal(got, want[rows])
+
+
+@pytest.fixture
+def num_threads() -> Iterator[int]:
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("element_type", "isa"), [(kind, isa) for kind in ELEMENT_TYPES for isa in supported_isas(kind)]
+)
+@pytest.mark.parametrize("window", [0, 700])
+def test_a_long_context_on_a_cpu_depends_neither_on_threads_nor_on_cuts(
+    element_type: str, isa: Isa, window: int, num_threads: int
+) -> None:
+    """Where threads are many and tokens few, parts of one context are worked on apart."""
+    torch.manual_seed(5)
+    dtype: torch.dtype = getattr(torch, element_type)
+    kernels, layout = CpuKernels(dtype, isa.name), KvLayout(1, 1, 64, 16)
+    whole = make_batch(layout, [(0, 1100)], 2 * NUM_PAGES)
+    qkv = random_qkv(layout, whole, 4, dtype)
+    arena = torch.full((2 * NUM_PAGES, layout.page_elems), float("nan")).to(dtype)
+    kernels.rope_and_cache(qkv, torch.rand(1100, 64), arena, layout, 0, whole)
+    queries = qkv[:, :256]
+    want = kernels.attention(queries, arena, layout, 0, whole, window)
+    assert_close(want, REFERENCE.attention(queries, arena, layout, 0, whole, window))
+    for threads in (1, num_threads, 3):
+        torch.set_num_threads(threads)
+        for before, now in [(1099, 1), (510, 3), (1023, 2), (630, 40)]:
+            step = step_of(whole.block_tables, [(before, now)])
+            rows = slice(before, before + now)
+            got = kernels.attention(queries[rows], arena, layout, 0, step, window)
+            assert torch.equal(got, want[rows]), (threads, before)
