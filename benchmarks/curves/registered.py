@@ -53,17 +53,17 @@ SCENARIOS = (
 
 
 def measure(setting: Setting) -> list[Curve]:
-    return [_curve(setting, "registered", "adapters of the attention's projections", _ATTENTION)]
+    return [_curve(setting, "registered", "the attention's projections", _ATTENTION)]
 
 
 def measure_all_modules(setting: Setting) -> list[Curve]:
-    return [_curve(setting, "registered-all", "adapters of all linear modules", ())]
+    return [_curve(setting, "registered-all", "all linear modules", ())]
 
 
 def _curve(setting: Setting, name: str, what: str, modules: tuple[str, ...]) -> Curve:
     results = _run(setting, modules)
     points = [_point(setting, modules, scenario, results) for scenario in SCENARIOS]
-    title = f"{_SHAPE.concurrency} requests at once, zipf 1 over all registered {what}"
+    title = f"{_SHAPE.concurrency} at once, zipf 1, adapters of {what}"
     return Curve(name, title, "registered", "tokens/s", points, "floor")
 
 
