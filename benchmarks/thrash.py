@@ -134,7 +134,7 @@ def _stats(engine: Engine) -> EngineStats:
 
 def _row(name: str, runs: list[Run], resident: list[Run]) -> Row:
     ratio = statistics.median(a.p50 / b.p50 for a, b in zip(runs, resident, strict=True))
-    is_measured = runs is not resident
+    has_bar = runs is not resident
 
     def milliseconds(percentile: str) -> float:
         firsts = (getattr(run.figures.to_first_token, percentile) for run in runs)
@@ -149,7 +149,7 @@ def _row(name: str, runs: list[Run], resident: list[Run]) -> Row:
         "evicted": statistics.median(run.num_evictions for run in runs),
         "read from disk": statistics.median(run.num_loads for run in runs),
     }
-    if not is_measured:
+    if not has_bar:
         return Row(name, figures)
     return Row(name, figures, bar=f"p50 ≤ {_BAR:g} × resident", met=ratio <= _BAR)
 

@@ -82,7 +82,8 @@ def main(
         "sharegpt": lambda: _sharegpt(_numbers(sharegpt_rates), seconds),
         "tenants": lambda: _tenants(requests),
     }
-    assert not only or only in loads, f"--only is one of {', '.join(loads)}"
+    if only and only not in loads:
+        raise typer.BadParameter(f"one of {', '.join(loads)}", param_hint="--only")
     chosen = [load for name, make in loads.items() if only in ("", name) for load in make()]
     with workspace(keep) as directory:
         model = write_served_model(directory, layers)
