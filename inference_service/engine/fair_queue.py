@@ -1,7 +1,7 @@
 """Waiting sequences in a fair order between tenants: a virtual token counter for each of them.
 
 Sheng et al., "Fairness in Serving Large Language Models" (2024): who was served least for its
-weight is next, and a tenant that comes back does not bring credit for the time it was away.
+weight is next, and a tenant that comes back brings next to no credit for the time it was away.
 """
 
 from bisect import bisect_left, insort
@@ -13,6 +13,12 @@ from inference_service.engine.sequence import Sequence
 # What a token costs its tenant: a new one takes a step, one of a prompt shares it with the others.
 PROMPT_COST = 1.0
 OUTPUT_COST = 2.0
+
+# How much less than the others a tenant was served at most when its next request comes, in tokens
+# of weight 1. With no credit, the decodes of its running requests in that very step would put it
+# behind all others. One that was away brings as much as lets two short requests start together.
+_CREDIT = 256.0
+_CREDIT_OF_THE_ABSENT = 64.0
 
 _MAX_REMEMBERED = 4096  # counters of tenants without a waiting sequence
 
@@ -55,9 +61,13 @@ class FairQueue:
     def num_waiting(self, adapter_digest: str) -> int:
         return self._adapters[adapter_digest]
 
-    def add(self, sequence: Sequence) -> None:
-        """One that was preempted takes the place it had when it came."""
-        insort(self._queue_of(sequence.tenant), sequence, key=_place)
+    def add(self, sequence: Sequence, *, is_tenant_absent: bool = False) -> None:
+        """One that was preempted takes the place it had when it came.
+
+        `is_tenant_absent`: the tenant has no running sequence.
+        """
+        credit = _CREDIT_OF_THE_ABSENT if is_tenant_absent else _CREDIT
+        insort(self._queue_of(sequence.tenant, credit), sequence, key=_place)
         self._weights[sequence.tenant] = sequence.weight
         self._by_id[sequence.request_id] = sequence
         self._adapters[sequence.adapter_digest] += 1
@@ -110,19 +120,22 @@ class FairQueue:
             if indices[tenant] >= len(sequences):
                 del indices[tenant]
 
-    def _queue_of(self, tenant: str) -> list[Sequence]:
+    def _queue_of(self, tenant: str, credit: float) -> list[Sequence]:
         if tenant not in self._waiting:
-            others = (self._served[other] for other in self._waiting)
-            floor = min(others, default=self._last_left)
-            self._served[tenant] = max(self._served.get(tenant, 0.0), floor)
+            self._served[tenant] = max(self._served.get(tenant, 0.0), self._floor() - credit)
             self._waiting[tenant] = []
         return self._waiting[tenant]
 
+    def _floor(self) -> float:
+        """What those who wait were served at least."""
+        waiting = (self._served[tenant] for tenant in self._waiting)
+        return min(waiting, default=self._last_left)
+
     def _forget_the_absent(self) -> None:
-        """A counter at or below the floor says nothing: it would be lifted there anyway."""
+        """A counter so low says nothing: it would be lifted anyway."""
         if len(self._served) <= len(self._waiting) + _MAX_REMEMBERED:
             return
-        floor = min((self._served[tenant] for tenant in self._waiting), default=self._last_left)
+        floor = self._floor() - _CREDIT
         for tenant in [t for t in self._served if t not in self._waiting]:
             if self._served[tenant] <= floor:
                 del self._served[tenant]

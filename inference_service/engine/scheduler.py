@@ -73,7 +73,8 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         self.sharing.came(sequence.tenant, sequence.weight)
-        self._waiting.add(sequence)
+        is_absent = not self.sharing.has_place(sequence.tenant)
+        self._waiting.add(sequence, is_tenant_absent=is_absent)
 
     def abort(self, request_id: int) -> None:
         """Frees everything of a sequence; one that has already ended is no error."""

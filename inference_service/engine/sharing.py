@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 _REMEMBERED: Final = 60.0  # seconds for which a tenant counts after its last request
-_STEP_SECONDS: Final = 0.07  # what a step should take at most; it is more on slow processors:
+_STEP_SECONDS: Final = 0.05  # what a step should take at most; it is more on slow processors:
 # no fewer of prompts, or most of the step would be reading weights. Who is below its share may have
 # more, so that its requests which come together start together.
 _LEAST_PROMPT_TOKENS: Final = 32
-_LEAST_BELOW_SHARE: Final = 256
+_LEAST_BELOW_SHARE: Final = 128
 _KEPT_SHARE: Final = 8  # one place in so many is kept for tenants that are below their share
 
 
@@ -56,6 +56,10 @@ class Sharing:
         self._places[tenant] -= 1
         if not self._places[tenant]:
             del self._places[tenant]
+
+    def has_place(self, tenant: str) -> bool:
+        """Whether a request of this tenant runs."""
+        return tenant in self._places
 
     def ran(self, num_prompt: int, num_decoded: int, seconds: float) -> None:
         """A step; those of mostly prompts tell what a token takes."""
