@@ -38,14 +38,14 @@ static Sums part_of(const Call *call, int section, int64_t row) {
 
 // A tile of some heads of a run of tokens, with its queries.
 static void start_tile(Tile *tile, const Call *call, int token, int head) {
-    int dim = tile->dim, padded = (dim + STEP - 1) / STEP * STEP;
+    int dim = tile->dim;
     operand *to = tile->queries;
-    for (int row = 0; row < num_rows(tile); row++, to += padded) {
+    for (int row = 0; row < num_rows(tile); row++, to += QUERY_STRIDE) {
         const scalar *query = call->queries +
                               (token + row / tile->num_heads) * call->query_stride +
                               (head + row % tile->num_heads) * dim;
         for (int i = 0; i < dim; i++) to[i] = to_operand(query[i]);
-        for (int i = dim; i < padded; i++) to[i] = 0;
+        if (dim % STEP) to[dim] = 0;
     }
 }
 

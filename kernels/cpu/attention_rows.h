@@ -6,13 +6,15 @@
 
 #include "attention_span.h"
 
-enum { TILE_ROWS = 128, ROWS = 4, MARGIN = 8 };
+enum { TILE_ROWS = 128, MARGIN = 8 };
+// Between the queries of a tile: known to the compiler, and no multiple of what the caches repeat at.
+enum { QUERY_STRIDE = MAX_HEAD_DIM + 64 / (int)sizeof(operand) };
 
 // Vectors of the sums of ROWS rows: what the registers hold beside what is multiplied.
 #ifdef __AVX512F__
-enum { VECTORS = 4 };
+enum { ROWS = 8, VECTORS = 2 };
 #else
-enum { VECTORS = 2 };
+enum { ROWS = 4, VECTORS = 2 };
 #endif
 
 // The softmax so far of every row of a tile, relative to `max`, which is in powers of two.
@@ -28,7 +30,7 @@ typedef struct {
     int first_position, num_tokens, num_heads, window, dim;
     float scale;                       // of scores, to powers of two
     int next_sequence, next_position;  // the token that the same thread goes on with; or negative
-    operand queries[TILE_ROWS * MAX_HEAD_DIM];  // [rows, dim in whole steps]
+    operand queries[TILE_ROWS * QUERY_STRIDE];  // with zeros up to a whole step
 } Tile;
 
 // Some rows of a tile and a span: scores, then weights, of the lanes [first, end) that any row sees.
@@ -52,70 +54,79 @@ INLINE int end_lane(const Tile *tile, int row, const Span *span) {
     return least(SPAN, tile->first_position + row / tile->num_heads + 1 - span->begin);
 }
 
-// totals[row] += the steps of x[row] times the vectors of y, step after step.
-INLINE void multiply(wide (*totals)[VECTORS], const operand *x, int x_stride, const operand *y,
-                     int y_stride, int num_steps, int rows, int vectors) {
-    wide sums[ROWS][VECTORS];
-    memcpy(sums, totals, sizeof sums);
-    for (int i = 0; i < num_steps; i++) {
-        wide columns[VECTORS];
-#pragma GCC unroll 4
+// totals[row] += a step of x[row] times vectors of steps.
+INLINE void multiply(wide (*totals)[VECTORS], const operand *x, int x_stride, const wide *steps,
+                     int rows, int vectors) {
+#pragma GCC unroll 8
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            columns[v] = *(const wide *)(y + (i * y_stride + v * WIDTH) * STEP);
-#pragma GCC unroll 4
-        for (int row = 0; row < rows; row++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++)
-                multiply_add(&sums[row][v], x + row * x_stride + i * STEP, &columns[v]);
-    }
-    memcpy(totals, sums, sizeof sums);
+            multiply_add(&totals[row][v], x + row * x_stride, &steps[v]);
 }
 
 // scores[row][lane] = query . key for some vectors of lanes.
-INLINE void score_lanes(Group *group, const operand *queries, const operand *keys, int num_steps,
-                        int lane, int rows, int vectors) {
-    wide totals[ROWS][VECTORS] = {0};
-    multiply(totals, queries, num_steps * STEP, keys + lane * STEP, SPAN, num_steps, rows, vectors);
-#pragma GCC unroll 4
+INLINE void score_lanes(Group *group, const operand *queries, const Span *span, int lane, int rows,
+                        int vectors, int is_packed) {
+    const operand *packed = span->keys + lane * STEP;
+    wide totals[ROWS][VECTORS] = {0}, steps[VECTORS];
+    Place keys[VECTORS];
+    for (int v = 0; v < vectors; v++) keys[v] = keys_at(span, lane + v * WIDTH);
+    for (int d = 0; d < span->dim; d += STEP, packed += SPAN * STEP) {
+        for (int v = 0; v < vectors; v++)
+            steps[v] = is_packed ? *(wide *)(packed + v * WIDTH * STEP) : join_keys(span, keys[v], d);
+        multiply(totals, queries + d, QUERY_STRIDE, steps, rows, vectors);
+    }
+#pragma GCC unroll 8
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             *(wide *)(group->scores[row] + lane + v * WIDTH) = totals[row][v];
 }
 
-INLINE void score(Group *group, const operand *queries, const Span *span, int num_steps, int rows) {
+INLINE void score(Group *group, const operand *queries, const Span *span, int rows, int is_packed) {
     int lane = group->first;
     for (; lane + VECTORS * WIDTH <= group->end_vector; lane += VECTORS * WIDTH)
-        score_lanes(group, queries, span->keys, num_steps, lane, rows, VECTORS);
+        score_lanes(group, queries, span, lane, rows, VECTORS, is_packed);
     for (; lane < group->end_vector; lane += WIDTH)
-        score_lanes(group, queries, span->keys, num_steps, lane, rows, 1);
+        score_lanes(group, queries, span, lane, rows, 1, is_packed);
 }
 
 // mixed = rescale * mixed + weights . values for some vectors of columns.
-INLINE void mix_columns(float *mixed, const Group *group, const operand *values, int columns,
-                        int rows, int vectors) {
-    int first = group->first / STEP, end = (group->end + STEP - 1) / STEP;
-    wide totals[ROWS][VECTORS];
-#pragma GCC unroll 4
+INLINE void mix_columns(float *mixed, const Group *group, const Span *span, int column, int rows,
+                        int vectors, int is_packed) {
+    int columns = whole_vectors(span->dim);
+    wide totals[ROWS][VECTORS], steps[VECTORS];
+    Place values[VECTORS];
+#pragma GCC unroll 8
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            totals[row][v] = group->rescale[row] * *(wide *)(mixed + row * columns + v * WIDTH);
-    multiply(totals, group->weights[0] + first * STEP, SPAN, values + first * columns * STEP,
-             columns, end - first, rows, vectors);
-#pragma GCC unroll 4
+            totals[row][v] =
+                group->rescale[row] * *(wide *)(mixed + row * columns + column + v * WIDTH);
+    for (int lane = group->first, end; lane < group->end; lane = end) {
+        const operand *packed = span->values + (lane * columns + column * STEP);
+        end = least(group->end, lane / PIECE * PIECE + PIECE);
+        for (int v = 0; v < vectors; v++) values[v] = values_at(span, lane, column + v * WIDTH);
+        for (int i = 0; i < end - lane; i += STEP, packed += columns * STEP) {
+            for (int v = 0; v < vectors; v++)
+                steps[v] = is_packed ? *(wide *)(packed + v * WIDTH * STEP)
+                                     : join(values[v], (int64_t)i * span->dim, span->dim);
+            multiply(totals, group->weights[0] + lane + i, SPAN, steps, rows, vectors);
+        }
+    }
+#pragma GCC unroll 8
     for (int row = 0; row < rows; row++)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
-            *(wide *)(mixed + row * columns + v * WIDTH) = totals[row][v];
+            *(wide *)(mixed + row * columns + column + v * WIDTH) = totals[row][v];
 }
 
-INLINE void mix(float *mixed, const Group *group, const Span *span, int columns, int rows) {
-    int d = 0;
-    for (; d + VECTORS * WIDTH <= columns; d += VECTORS * WIDTH)
-        mix_columns(mixed + d, group, span->values + d * STEP, columns, rows, VECTORS);
-    for (; d < columns; d += WIDTH)
-        mix_columns(mixed + d, group, span->values + d * STEP, columns, rows, 1);
+INLINE void mix(float *mixed, const Group *group, const Span *span, int rows, int is_packed) {
+    int column = 0, columns = whole_vectors(span->dim);
+    for (; column + VECTORS * WIDTH <= columns; column += VECTORS * WIDTH)
+        mix_columns(mixed, group, span, column, rows, VECTORS, is_packed);
+    for (; column < columns; column += WIDTH)
+        mix_columns(mixed, group, span, column, rows, 1, is_packed);
 }
 
 INLINE float exp2_float(float x) { return exp2_wide(all_wide(x))[0]; }
@@ -156,32 +167,39 @@ INLINE void soften(const Sums *sums, int row, float scale, Group *group, int i, 
     sums->sum[row] += sum;
 }
 
+// The scores of a row of a group become weights.
+DISPATCHED static void soften_row(const Sums *sums, const Tile *tile, int row, const Span *span,
+                                  Group *group, int i) {
+    int from = first_lane(tile, row, span), to = end_lane(tile, row, span);
+    if (from == 0 && to == SPAN) soften(sums, row, tile->scale, group, i, 0, SPAN, 0, 0, 0);
+    else soften(sums, row, tile->scale, group, i, group->first, group->end_vector, from, to, 1);
+}
+
 // Adds a span of keys to the sums of some rows.
-INLINE void attend(const Sums *sums, const Tile *tile, int row, const Span *span, int rows) {
-    int num_steps = (tile->dim + STEP - 1) / STEP, columns = whole_vectors(tile->dim);
+INLINE void attend(const Sums *sums, const Tile *tile, int row, const Span *span, int rows,
+                   int is_packed) {
     int end = end_lane(tile, row + rows - 1, span);
     Group group;
     group.first = first_lane(tile, row, span) / WIDTH * WIDTH;
     group.end = end;
     group.end_vector = whole_vectors(end);
-    fetch_ahead(span->ahead);
-    score(&group, tile->queries + row * num_steps * STEP, span, num_steps, rows);
-    fetch_ahead(span->ahead);
-    for (int i = 0; i < rows; i++) {
-        int from = first_lane(tile, row + i, span), to = end_lane(tile, row + i, span);
-        if (from == 0 && to == SPAN) soften(sums, row + i, tile->scale, &group, i, 0, SPAN, 0, 0, 0);
-        else
-            soften(sums, row + i, tile->scale, &group, i, group.first, group.end_vector, from, to, 1);
+    score(&group, tile->queries + row * QUERY_STRIDE, span, rows, is_packed);
+    for (int i = 0; i < rows; i++) soften_row(sums, tile, row + i, span, &group, i);
+    mix(sums->mixed + row * whole_vectors(tile->dim), &group, span, rows, is_packed);
+}
+
+#define ATTEND(rows)                                                                       \
+    case rows:                                                                             \
+        if (is_packed) attend(sums, tile, row, span, rows, 1);                             \
+        else attend(sums, tile, row, span, rows, 0);                                       \
+        break;
+
+DISPATCHED static void attend_rows(const Sums *sums, const Tile *tile, int row, const Span *span,
+                                   int rows, int is_packed) {
+    switch (rows) {
+        ATTEND(1) ATTEND(2) ATTEND(4)
+#ifdef __AVX512F__
+        ATTEND(8)
+#endif
     }
-    fetch_ahead(span->ahead);
-    mix(sums->mixed + row * columns, &group, span, columns, rows);
-    fetch_ahead(span->ahead);
-}
-
-DISPATCHED static void attend_rows(const Sums *sums, const Tile *tile, int row, const Span *span) {
-    attend(sums, tile, row, span, ROWS);
-}
-
-DISPATCHED static void attend_row(const Sums *sums, const Tile *tile, int row, const Span *span) {
-    attend(sums, tile, row, span, 1);
 }

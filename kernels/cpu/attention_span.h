@@ -1,8 +1,9 @@
-// A span of keys and values, packed so that what meets a step of a row lies side by side.
+// A span of keys and values, in vectors of what meets a step of a row.
 //
 // A step is what one multiply-add takes from a row: a float, or a pair of bfloat16 where the
-// processor multiplies such. Packed keys are [dim / STEP, SPAN] steps, packed values
-// [SPAN / STEP, columns] steps, columns being dim in whole vectors.
+// processor multiplies such. Vectors are joined from keys and values where they lie, or, if there are
+// many rows, packed once: keys as [dim / STEP, SPAN] steps, values as [SPAN / STEP, columns] steps,
+// columns being dim in whole vectors.
 #pragma once
 
 #include "kv_cache.h"
@@ -23,8 +24,13 @@ INLINE void multiply_add(wide *sum, const operand *step, const wide *steps) {
 INLINE operand to_operand(scalar x) { return x; }
 INLINE void to_operands(operand *to, wide x) { store_wide(to, x); }
 
-INLINE void pack_vector(operand *to, const scalar *first, const scalar *second) {
-    *(words *)to = load_words(first) | load_words(second) << 16;
+INLINE wide join_rows(const scalar *first, const scalar *second) {
+    static const uint16_t in_turns[2 * WIDTH] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                 21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    __m512i both = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)first));
+    both = _mm512_inserti64x4(both, _mm256_loadu_si256((const __m256i *)second), 1);
+    return (wide)_mm512_permutexvar_epi16(_mm512_loadu_si512(in_turns), both);
 }
 
 INLINE void pack_step(operand *to, const scalar *first, const scalar *second, int i) {
@@ -42,9 +48,9 @@ INLINE void multiply_add(wide *sum, const operand *step, const wide *steps) {
 INLINE operand to_operand(scalar x) { return load(x); }
 INLINE void to_operands(operand *to, wide x) { *(wide *)to = x; }
 
-INLINE void pack_vector(operand *to, const scalar *first, const scalar *second) {
+INLINE wide join_rows(const scalar *first, const scalar *second) {
     (void)second;
-    *(wide *)to = load_wide(first);
+    return load_wide(first);
 }
 
 INLINE void pack_step(operand *to, const scalar *first, const scalar *second, int i) {
@@ -53,87 +59,92 @@ INLINE void pack_step(operand *to, const scalar *first, const scalar *second, in
 }
 #endif
 
-// Keys and values of the next span, to be asked for a piece at a time while this one is worked on: the
-// memory has time, and no burst of requests holds up the loads between them.
-typedef struct {
-    const char *at[2 * SPAN / PIECE];
-    int stride[2 * SPAN / PIECE], count[2 * SPAN / PIECE];  // bytes from line to line; lines
-    int next, end;
-} Ahead;
-
-// What tiles see of a span: the positions begin + [first, end). The values of others are zeros.
-typedef struct {
-    int begin, first, end;
-    Ahead *ahead;
-    operand keys[MAX_HEAD_DIM * SPAN], values[MAX_HEAD_DIM * SPAN];
-} Span;
-
 static const scalar zeros[MAX_HEAD_DIM];
 
 INLINE int whole_vectors(int count) { return (count + WIDTH - 1) / WIDTH * WIDTH; }
 
-// The keys of one piece, [dim, block_tokens] where they come from.
-DISPATCHED static void pack_keys(operand *to, const scalar *keys, int dim, int block_tokens) {
-    for (int d = 0; d < dim; d += STEP) {
-        const scalar *first = keys + d * block_tokens;
-        const scalar *second = d + 1 < dim ? first + block_tokens : zeros;
-        for (int i = 0; i < PIECE; i += WIDTH)
-            pack_vector(to + (d * SPAN / STEP + i) * STEP, first + i, second + i);
+// Where the pieces of a span lie: keys [dim, block_tokens] from a slot on, values [PIECE, dim].
+typedef struct {
+    const scalar *keys[SPAN / PIECE], *values[SPAN / PIECE];
+} Pieces;
+
+// What tiles see of a span: the positions begin + [first, end). Where it is read, the same place of
+// the span that is `next` is asked for: so memory has time, and is not asked for much at once.
+typedef struct {
+    int begin, first, end, dim, block_tokens;
+    Pieces here, next;
+    scalar cut[2][PIECE * MAX_HEAD_DIM];  // the values of pieces that are seen in part
+    operand keys[MAX_HEAD_DIM * SPAN], values[MAX_HEAD_DIM * SPAN];  // if packed
+} Span;
+
+// Finds what holds the positions [first, end), which are in one span.
+static void find_pieces(Pieces *pieces, const Cache *cache, int sequence, int kv, int first, int end) {
+    int64_t values = (int64_t)cache->num_kv_heads * cache->block_tokens * cache->head_dim;
+    for (int position = first / PIECE * PIECE; position < end; position += PIECE) {
+        int piece = position % SPAN / PIECE, slot = position % cache->block_tokens;
+        const scalar *keys = kv_head(cache, sequence, position, KEYS, kv);
+        pieces->keys[piece] = keys + slot;
+        pieces->values[piece] = keys + values + slot * cache->head_dim;
     }
 }
 
-// Of the values of one piece, [PIECE, dim], those of [first, end).
-DISPATCHED static void pack_values(operand *to, const scalar *values, int dim, int first, int end) {
-    int columns = whole_vectors(dim), i;
-    for (int token = 0; token < PIECE; token += STEP, to += columns * STEP) {
-        const scalar *rows[2];
-        for (int part = 0; part < 2; part++) {
-            int is_seen = token + part >= first && token + part < end;
-            rows[part] = is_seen ? values + (token + part) * dim : zeros;
-        }
-        for (i = 0; i + WIDTH <= dim; i += WIDTH)
-            pack_vector(to + i * STEP, rows[0] + i, rows[1] + i);
-        for (; i < dim; i++) pack_step(to, rows[0], rows[1], i);
+// Puts zeros where values are not seen: what lies there need not be numbers.
+static void cut_values(Span *span) {
+    int dim = span->dim, num_cut = 0;
+    for (int begin = span->first / PIECE * PIECE; begin < span->end; begin += PIECE) {
+        int first = span->first > begin ? span->first - begin : 0;
+        int end = span->end < begin + PIECE ? span->end - begin : PIECE;
+        if (end - first == PIECE) continue;
+        const scalar **values = &span->here.values[begin / PIECE];
+        scalar *cut = span->cut[num_cut++];
+        memset(cut, 0, PIECE * dim * sizeof(scalar));
+        memcpy(cut + first * dim, *values + first * dim, (end - first) * dim * sizeof(scalar));
+        *values = cut;
+    }
+}
+
+// A place in a span, and the same in the next.
+typedef struct {
+    const scalar *here, *next;
+} Place;
+
+INLINE Place keys_at(const Span *span, int lane) {
+    int piece = lane / PIECE, slot = lane % PIECE;
+    return (Place){span->here.keys[piece] + slot, span->next.keys[piece] + slot};
+}
+
+INLINE Place values_at(const Span *span, int lane, int column) {
+    int piece = lane / PIECE, at = lane % PIECE * span->dim + column;
+    return (Place){span->here.values[piece] + at, span->next.values[piece] + at};
+}
+
+// WIDTH steps: elements that lie side by side, in pairs with those that lie `apart`.
+INLINE wide join(Place place, int64_t at, int64_t apart) {
+    __builtin_prefetch(place.next + at, 0, 2);
+    if (STEP > 1) __builtin_prefetch(place.next + at + apart, 0, 2);
+    return join_rows(place.here + at, place.here + at + apart);
+}
+
+// The dimension after the last one is any: it meets a zero.
+INLINE wide join_keys(const Span *span, Place keys, int d) {
+    return join(keys, (int64_t)d * span->block_tokens, d + 1 < span->dim ? span->block_tokens : 0);
+}
+
+DISPATCHED static void pack_keys(Span *span) {
+    for (int lane = span->first / WIDTH * WIDTH; lane < span->end; lane += WIDTH) {
+        Place keys = keys_at(span, lane);
+        for (int d = 0; d < span->dim; d += STEP)
+            *(wide *)(span->keys + d * SPAN + lane * STEP) = join_keys(span, keys, d);
+    }
+}
+
+DISPATCHED static void pack_values(Span *span) {
+    int dim = span->dim, columns = whole_vectors(dim), i;
+    for (int lane = span->first / PIECE * PIECE; lane < span->end; lane += STEP) {
+        Place row = values_at(span, lane, 0);
+        operand *to = span->values + lane * columns;
+        for (i = 0; i + WIDTH <= dim; i += WIDTH) *(wide *)(to + i * STEP) = join(row, i, dim);
+        for (; i < dim; i++) pack_step(to, row.here, row.here + dim, i);
         for (; i < columns; i++) pack_step(to, zeros, zeros, i);
     }
-}
-
-static void pack_span(Span *span, const Cache *cache, int sequence, int kv) {
-    int dim = cache->head_dim, columns = whole_vectors(dim);
-    for (int at = span->first / PIECE * PIECE; at < span->end; at += PIECE) {
-        int position = span->begin + at, slot = position % cache->block_tokens;
-        pack_keys(span->keys + at * STEP, kv_head(cache, sequence, position, KEYS, kv) + slot, dim,
-                  cache->block_tokens);
-        pack_values(span->values + at * columns,
-                    kv_head(cache, sequence, position, VALUES, kv) + slot * dim, dim,
-                    span->first - at, span->end - at);
-    }
-}
-
-enum { LINE = 64 };  // bytes that memory gives at once
-
-static void add_ahead(Ahead *ahead, const scalar *at, int stride, int count) {
-    ahead->at[ahead->end] = (const char *)at;
-    ahead->stride[ahead->end] = stride;
-    ahead->count[ahead->end++] = count;
-}
-
-// The keys and values at the positions [first, end), which are in one span, are next.
-static void plan_ahead(Ahead *ahead, const Cache *cache, int sequence, int kv, int first, int end) {
-    int dim = cache->head_dim, block_tokens = cache->block_tokens;
-    int num_lines = (PIECE * dim * (int)sizeof(scalar) + LINE - 1) / LINE;
-    for (int position = first / PIECE * PIECE; position < end; position += PIECE) {
-        int slot = position % block_tokens;
-        const scalar *keys = kv_head(cache, sequence, position, KEYS, kv) + slot;
-        if (block_tokens == PIECE) add_ahead(ahead, keys, LINE, num_lines);
-        else add_ahead(ahead, keys, block_tokens * (int)sizeof(scalar), dim);
-        add_ahead(ahead, kv_head(cache, sequence, position, VALUES, kv) + slot * dim, LINE, num_lines);
-    }
-}
-
-INLINE void fetch_ahead(Ahead *ahead) {
-    if (ahead->next == ahead->end) return;
-    int i = ahead->next++;
-    for (int line = 0; line < ahead->count[i]; line++)
-        __builtin_prefetch(ahead->at[i] + line * ahead->stride[i], 0, 2);
 }

@@ -26,14 +26,18 @@ static int first_section(const Tile *tile) {
 
 static int end_seen(const Tile *tile) { return tile->first_position + tile->num_tokens; }
 
+// So few rows meet vectors that are joined for them alone: packing takes longer.
+static int is_packed(const Tile *tile) { return num_rows(tile) > ROWS || tile->dim % WIDTH; }
+
 // The tokens of a tile that see a span are neighbours: later ones see it, until the window ends.
 static void attend_span(const Sums *sums, const Tile *tile, const Span *span) {
     int token = greatest(0, span->begin - tile->first_position), end = tile->num_tokens;
     if (tile->window)
         end = least(end, span->begin + SPAN - 1 + tile->window - tile->first_position);
     int row = token * tile->num_heads, end_row = end * tile->num_heads;
-    for (; row + ROWS <= end_row; row += ROWS) attend_rows(sums, tile, row, span);
-    for (; row < end_row; row++) attend_row(sums, tile, row, span);
+    for (int rows = ROWS; rows; rows /= 2)
+        for (; row + rows <= end_row; row += rows)
+            attend_rows(sums, tile, row, span, rows, is_packed(tile));
 }
 
 static void clear(const Sums *sums, const Tile *tile) {
@@ -42,18 +46,15 @@ static void clear(const Sums *sums, const Tile *tile) {
     for (int row = 0; row < num_rows(tile); row++) sums->max[row] = -1e30f;
 }
 
-// What comes after the span that begins there: more of the tile before `end`, or the next tile.
-static Ahead ahead_of(const Tile *tile, const Cache *cache, int begin, int end) {
-    Ahead ahead = {.next = 0, .end = 0};
-    int next = begin + SPAN;
-    if (next < end)
-        plan_ahead(&ahead, cache, tile->sequence, tile->kv, next, least(end, next + SPAN));
+// What comes after a span: what of the tile there is from `begin` on before `end`, or the next tile.
+static void find_next(Pieces *next, const Tile *tile, const Cache *cache, int begin, int end) {
+    if (begin < end)
+        find_pieces(next, cache, tile->sequence, tile->kv, begin, least(end, begin + SPAN));
     else if (tile->next_position >= 0) {
         int first = first_seen(tile->next_position, tile->window);
         int past = least(first / SPAN * SPAN + SPAN, tile->next_position + 1);
-        plan_ahead(&ahead, cache, tile->next_sequence, tile->kv, first, past);
+        find_pieces(next, cache, tile->next_sequence, tile->kv, first, past);
     }
-    return ahead;
 }
 
 // The sums of a tile over one section; positions before `past` are asked for ahead.
@@ -62,16 +63,22 @@ static void attend_section(const Sums *sums, const Tile *tile, const Cache *cach
     int from = greatest(first_seen(tile->first_position, tile->window), section * SECTION);
     int end = least(end_seen(tile), (section + 1) * SECTION);
     Span span;
+    span.dim = cache->head_dim;
+    span.block_tokens = cache->block_tokens;
+    find_pieces(&span.next, cache, tile->sequence, tile->kv, from, least(end, from / SPAN * SPAN + SPAN));
     clear(sums, tile);
     for (int begin = from / SPAN * SPAN; begin < end; begin += SPAN) {
-        Ahead ahead = ahead_of(tile, cache, begin, least(past, end_seen(tile)));
         span.begin = begin;
         span.first = greatest(0, from - begin);
         span.end = least(SPAN, end - begin);
-        span.ahead = &ahead;
-        pack_span(&span, cache, tile->sequence, tile->kv);
+        span.here = span.next;
+        find_next(&span.next, tile, cache, begin + SPAN, least(past, end_seen(tile)));
+        cut_values(&span);
+        if (is_packed(tile)) {
+            pack_keys(&span);
+            pack_values(&span);
+        }
         attend_span(sums, tile, &span);
-        while (ahead.next < ahead.end) fetch_ahead(&ahead);
     }
 }
 
