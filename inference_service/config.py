@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     cuda_graphs: Annotated[
         Literal["auto", "on", "off"], Field(description="replay recorded decode steps, on a GPU")
     ] = "auto"
+    overlap: Annotated[
+        Literal["auto", "on", "off"],
+        Field(description="choose and launch a step while the one before it runs; auto: on a GPU"),
+    ] = "auto"
     max_num_seqs: Annotated[int, Field(ge=1)] = 64
     max_num_batched_tokens: Annotated[int, Field(ge=16)] = 2048
     max_lora_rank: Annotated[int, Field(ge=1)] = 512
@@ -185,6 +189,7 @@ class Settings(BaseSettings):
             memory_bytes=int(self.memory),
             gpu_memory_utilization=self.gpu_memory_utilization,
             cuda_graphs=self.cuda_graphs,
+            overlap=self.overlap,
             host_memory_bytes=int(self.host_memory),
             prefix_caching=self.prefix_caching,
             num_threads=self.num_threads,

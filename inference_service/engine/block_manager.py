@@ -59,6 +59,7 @@ class BlockManager:
         """Offers the blocks that have become full to the prefix cache."""
         if self._keys is None:
             return
+        assert sequence.num_computed <= len(sequence.token_ids), "KV of a token not known yet"
         num_full = sequence.num_computed // self._block_tokens
         first = self._num_sealed.get(sequence.request_id, 0)
         if num_full <= first:

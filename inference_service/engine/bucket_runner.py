@@ -95,12 +95,20 @@ class BucketRunner:
             return False
         return all(step.num_tokens == 1 and step.samples for step in inputs)
 
-    def run(self, inputs: Series[StepInput], plan: LoraPlan | None) -> StepResult:
-        """Results are as without padding, and overwritten by the next run."""
+    def run(
+        self,
+        inputs: Series[StepInput],
+        plan: LoraPlan | None,
+        sampled: torch.Tensor | None = None,
+    ) -> StepResult:
+        """Results are as without padding, and overwritten by the next run. `sampled`: as in
+        ModelRunner.run."""
         num_rows = len(inputs)
         size = next(size for size in self._sizes if size >= num_rows)
         bucket = self._bucket(size, plan is not None)
         bucket.tensors.fill(inputs)
+        if sampled is not None:
+            bucket.tensors.put_sampled(sampled)
         if plan is not None:
             bucket.fill_plan(plan)
         result = bucket.replay.run()

@@ -29,6 +29,9 @@ class EngineConfig(msgspec.Struct, frozen=True):
 
     `cuda_graphs`: steps that only decode are recorded once per batch size, at start, and replayed.
     "auto" is on a GPU; "on" is refused where it cannot be.
+
+    `overlap`: a step is chosen and launched before the tokens of the step before it are known to
+    the host. "auto" is on a GPU; on a CPU it changes the order of things, and gains nothing.
     """
 
     model_path: str
@@ -41,6 +44,7 @@ class EngineConfig(msgspec.Struct, frozen=True):
     memory_bytes: int = 0
     gpu_memory_utilization: float | None = None
     cuda_graphs: Literal["auto", "on", "off"] = "auto"
+    overlap: Literal["auto", "on", "off"] = "auto"
     max_loras: int = 0
     max_cpu_loras: int = 0
     host_memory_bytes: int = DEFAULT_MEMORY_BYTES

@@ -1,6 +1,5 @@
 """The engine: commands in, one step at a time, replies out. Only adapter loads have threads."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -24,12 +23,14 @@ from inference_service.engine.request import (
     Reply,
     StepOutput,
     Submit,
+    TokenOutput,
     Unload,
     Unpin,
 )
 from inference_service.engine.scheduler import Scheduler, SchedulerLimits
 from inference_service.engine.sequence import Sequence
 from inference_service.engine.step_counts import StepCounts
+from inference_service.engine.step_pipe import StepPipe
 from inference_service.engine.step_plan import ScheduledChunk
 from inference_service.engine.step_runner import StepRunner, refused
 from inference_service.engine.submission import why_invalid
@@ -52,6 +53,7 @@ class Engine:
         memory = self._memory
         self._scheduler = Scheduler(memory.blocks, memory.adapters, memory.arena, limits)
         self._steps = StepRunner(self._runner, memory.blocks, memory.cache, self._scheduler)
+        self._pipe = StepPipe(self._steps, _overlaps(config.overlap, self._runner), self._observe)
         self._counts = StepCounts()
         largest_request = memory.blocks.num_pages(self._runner.max_model_len)
         self._calls = AdapterCalls(memory, self._scheduler, largest_request)
@@ -73,14 +75,14 @@ class Engine:
 
     @property
     def is_idle(self) -> bool:
-        """Nothing to run: the next step waits for a command."""
-        return not (
-            self._scheduler.num_running or self._scheduler.num_waiting or self._calls.num_pending
-        )
+        """Nothing to run, and nothing in flight: the next step waits for a command."""
+        scheduler = self._scheduler
+        has_requests = bool(scheduler.num_running or scheduler.num_waiting)
+        return self._pipe.is_empty and not (has_requests or self._calls.num_pending)
 
     @property
     def num_steps(self) -> int:
-        """Batches run so far."""
+        """Batches launched so far."""
         return self._steps.num_steps
 
     def handle(self, command: Command) -> list[Reply]:
@@ -105,22 +107,29 @@ class Engine:
         raise AssertionError(f"unknown command {command}")
 
     def step(self) -> list[Reply]:
-        """Runs one batch, if there is one."""
+        """Launches one batch, if there is one; replies with what is known by then.
+
+        That is what this batch found, or the one before it where steps overlap.
+        """
         news = self._memory.adapters.collect()
         replies = self._calls.answer()
         outputs = [
             refused(s.request_id, refusal) for s, refusal in self._scheduler.refuse_waiting(news)
         ]
-        chunks = self._scheduler.schedule()
-        self._memory.host.trim(self._calls.awaited)
-        if chunks:
-            began = time.perf_counter()
-            outputs += self._steps.run(chunks)
-            seconds = time.perf_counter() - began
-            self._observe(chunks, seconds)
+        outputs += self._run()
         if outputs:
             replies.append(StepOutput(outputs))
         return replies
+
+    def _run(self) -> list[TokenOutput]:
+        """What is in flight is finished first where nothing can be launched beside it."""
+        outputs = self._pipe.drain() if self._scheduler.is_short_of_pages else []
+        chunks = self._scheduler.schedule()
+        if not chunks and not self._pipe.is_empty:
+            outputs += self._pipe.drain()
+            chunks = self._scheduler.schedule()
+        self._memory.host.trim(self._calls.awaited)
+        return outputs + self._pipe.run(chunks) if chunks else outputs
 
     def _observe(self, chunks: list[ScheduledChunk], seconds: float) -> None:
         self._counts.add(chunks, seconds)
@@ -173,6 +182,11 @@ def _num_prefilled(chunks: list[ScheduledChunk]) -> int:
     if any(chunk.num_tokens == 1 for chunk in chunks):
         return 0
     return sum(chunk.num_tokens for chunk in chunks)
+
+
+def _overlaps(option: str, runner: ModelRunner) -> bool:
+    """Option: "auto" etc. On a CPU the host's work has nothing to hide behind."""
+    return option == "on" or (option == "auto" and runner.device.type == "cuda")
 
 
 def _num_threads(base_weight_bytes: int) -> int:

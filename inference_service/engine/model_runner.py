@@ -84,12 +84,17 @@ class ModelRunner:
         )
         self._buckets.prepare_all()
 
-    def run(self, inputs: Series[StepInput]) -> StepResult:
-        """One forward pass; writes the inputs' KV to the arena. The device is not waited for."""
+    def run(self, inputs: Series[StepInput], sampled: torch.Tensor | None = None) -> StepResult:
+        """One forward pass; writes the inputs' KV to the arena. The device is not waited for.
+
+        `sampled` [S] int64, on the device: what negative tokens of the inputs stand for.
+        """
         plan = self._planner.plan([(step.adapter, step.num_tokens) for step in inputs])
         if self._buckets is not None and self._buckets.can_run(inputs, plan):
-            return self._buckets.run(inputs, plan)
+            return self._buckets.run(inputs, plan, sampled)
         tensors = StepTensors.of(inputs, self.device)
+        if sampled is not None:
+            tensors.put_sampled(sampled)
         hidden = self._decoder.forward(tensors.token_ids, tensors.batch, self.arena, plan)
         sampled_rows = tensors.sampled_rows[: sum(step.samples for step in inputs)]
         return StepResult(self.logits(hidden.index_select(0, sampled_rows)), hidden)

@@ -46,6 +46,7 @@ class Scheduler:
         self._running: dict[int, Sequence] = {}  # in order of admission
         self.sharing = Sharing(limits.max_num_seqs)
         self._has_yielded = False
+        self._is_short_of_pages = False
         self.num_preemptions = 0
         self.num_prefix_queries = 0  # tokens of sequences that started, and those found cached
         self.num_prefix_hits = 0
@@ -68,8 +69,24 @@ class Scheduler:
         resident = self._adapters.cache.get(digest)
         return self._waiting.num_waiting(digest) + (resident.num_users if resident else 0)
 
+    @property
+    def is_short_of_pages(self) -> bool:
+        """Whether a sequence was preempted for pages in the step chosen last, or sat it out.
+
+        Nobody is preempted while its token, or another's, is on its way: the tokens are to arrive
+        before the next step is chosen.
+        """
+        return self._is_short_of_pages
+
     def has(self, request_id: int) -> bool:
         return request_id in self._running or self._waiting.get(request_id) is not None
+
+    def holds(self, sequence: Sequence) -> bool:
+        """Whether it runs or waits, and has not ended."""
+        request_id = sequence.request_id
+        if self._running.get(request_id) is sequence:
+            return True
+        return self._waiting.get(request_id) is sequence
 
     def add(self, sequence: Sequence) -> None:
         self.sharing.came(sequence.tenant, sequence.weight)
@@ -127,28 +144,30 @@ class Scheduler:
         return step.chunks
 
     def _choose(self, step: StepPlan) -> None:
-        """Admits nothing right after a preemption: that would only take turns at it."""
-        num_preemptions = self.num_preemptions
+        """Admits nothing where pages ran out: that would only take turns at them."""
+        self._is_short_of_pages = False
         staying, yielding, prefilling, owing = self._running_by_urgency()
         self._continue(staying, step)
-        may_yield = bool(yielding) and not self._has_yielded
-        may_yield = may_yield and self.num_preemptions == num_preemptions
+        may_yield = bool(yielding) and not (self._has_yielded or self._is_short_of_pages)
         self._has_yielded = may_yield and self._yield(step)
         if self._has_yielded:
             return
         self._continue([*yielding, *prefilling], step)
-        if self.num_preemptions == num_preemptions:
+        if not self._is_short_of_pages:
             self._admit(step)
         self._continue(owing, step)
 
     def _running_by_urgency(self) -> tuple[list[Sequence], ...]:
         """Those that decode, apart those that may be left out once; those with more of their prompt
         to compute, in order of admission, apart those of tenants served more than one that waits.
+
+        None that only waits for its last token to arrive.
         """
         groups: tuple[list[Sequence], ...] = ([], [], [], [])
         staying, yielding, prefilling, owing = groups
-        num_decoding = sum(s.num_uncomputed == 1 for s in self._running.values())
-        for sequence in self._running.values():
+        running = [s for s in self._running.values() if not s.awaits_its_last]
+        num_decoding = sum(s.num_uncomputed == 1 for s in running)
+        for sequence in running:
             tenant = sequence.tenant
             if sequence.num_uncomputed == 1:
                 yields = self.sharing.yields(tenant, num_decoding)
@@ -173,7 +192,7 @@ class Scheduler:
             if num_tokens <= 0 or sequence.request_id not in self._running:
                 continue  # no room left, or preempted a moment ago
             if self._extend(sequence, num_tokens, step.chunks):
-                step.add(self._charged(ScheduledChunk(sequence, num_tokens)))
+                self._add(sequence, num_tokens, step)
 
     def _admit(self, step: StepPlan, is_meant: Callable[[str], bool] = lambda _: True) -> None:
         """Adds the first tokens of waiting sequences, of the tenants that are meant."""
@@ -186,8 +205,7 @@ class Scheduler:
             room = self._room(sequence.tenant, step)
             if not self._start(sequence, room):
                 break
-            num_tokens = min(sequence.num_uncomputed, room)
-            step.add(self._charged(ScheduledChunk(sequence, num_tokens)))
+            self._add(sequence, min(sequence.num_uncomputed, room), step)
 
     def _is_served_least(self, tenant: str) -> bool:
         return self._waiting.is_served_least(tenant, self.sharing.tenants)
@@ -198,13 +216,19 @@ class Scheduler:
         return limit - step.num_tokens
 
     def _extend(self, sequence: Sequence, num_tokens: int, chunks: list[ScheduledChunk]) -> bool:
-        """Pages for the next tokens of a running sequence, if need be from one admitted later."""
+        """Pages for the next tokens of a running sequence, if need be from one admitted later.
+
+        False when there are none: it was preempted itself, or sits this step out.
+        """
         self._blocks.seal(sequence)
         length = sequence.num_computed + num_tokens
         while num_missing := self._blocks.num_missing(sequence.request_id, length):
             if self._memory.make_room(num_missing):
                 self._blocks.extend(sequence.request_id, length)
                 break
+            self._is_short_of_pages = True
+            if any(other.num_pending for other in self._running.values()):
+                return False
             victim = self._victim(chunks)
             self._preempt(victim)
             if victim is sequence:
@@ -264,8 +288,13 @@ class Scheduler:
         self.sharing.started(sequence.tenant)
         return True
 
-    def _charged(self, chunk: ScheduledChunk) -> ScheduledChunk:
-        """Charges a chunk to its tenant."""
-        self._waiting.charge(chunk.sequence.tenant, chunk.cost)
-        chunk.sequence.num_charged = max(chunk.sequence.num_charged, chunk.end)
-        return chunk
+    def _add(self, sequence: Sequence, num_tokens: int, step: StepPlan) -> None:
+        """The next tokens of a running sequence, at its tenant's cost."""
+        chunk = ScheduledChunk.next_of(sequence, num_tokens)
+        self._waiting.charge(sequence.tenant, chunk.cost)
+        sequence.num_charged = max(sequence.num_charged, chunk.end)
+        step.add(chunk)
+
+    def take_back(self, chunk: ScheduledChunk) -> None:
+        """Its sequence ended before the step: nobody is charged for what it computes."""
+        self._waiting.charge(chunk.sequence.tenant, -chunk.cost)

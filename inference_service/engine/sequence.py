@@ -11,9 +11,13 @@ from inference_service.engine.request import SamplingOptions, Submit
 class Sequence:
     """Prompt and output tokens, and how many of them have their KV in the arena.
 
-    Owned by the scheduler. After a preemption `num_computed` is 0 again and the output tokens are
-    recomputed as if they were prompt; `num_charged`, how many its tenant was charged for, stays,
-    and so does `num_prompt_logprobs`, how many prompt tokens' logprobs were sent.
+    Owned by the scheduler. `num_pending` (0 or 1) tokens follow `token_ids`: sampled on the device,
+    where the next step can read them, and not known here yet; they count as tokens of the output.
+    A sequence that waits has none.
+
+    After a preemption `num_computed` is 0 again and the output tokens are recomputed as if they
+    were prompt; `num_charged`, how many its tenant was charged for, stays, and so does
+    `num_prompt_logprobs`, how many prompt tokens' logprobs were sent.
     `num_overtaken`: admissions that passed it while its adapter lacked pages. `num_cached`: prompt
     tokens whose KV was there when it first started, `queue_seconds` after it was submitted.
     `block_keys`: see PrefixKeys.
@@ -27,6 +31,7 @@ class Sequence:
     tenant: str
     weight: float = 1.0
     priority: int = 0
+    num_pending: int = 0
     num_computed: int = 0
     num_charged: int = 0
     num_overtaken: int = 0
@@ -55,15 +60,21 @@ class Sequence:
 
     @property
     def num_tokens(self) -> int:
-        return len(self.token_ids)
+        return len(self.token_ids) + self.num_pending
 
     @property
     def num_output(self) -> int:
-        return len(self.token_ids) - self.num_prompt
+        return self.num_tokens - self.num_prompt
 
     @property
     def num_uncomputed(self) -> int:
-        return len(self.token_ids) - self.num_computed
+        return self.num_tokens - self.num_computed
+
+    @property
+    def awaits_its_last(self) -> bool:
+        """Whether the token on its way is certainly the last; whether it is a stop token, it tells
+        when it is there."""
+        return self.num_pending > 0 and self.num_output >= self.sampling.max_tokens
 
     @property
     def needs_prompt_logits(self) -> bool:
@@ -84,7 +95,8 @@ class Sequence:
         return self.num_prompt + self.sampling.max_tokens - 1
 
     def append(self, token_id: int) -> str:
-        """Adds a sampled token; returns the finish reason, or "" to go on."""
+        """Adds a sampled token, which was pending; returns the finish reason, or "" to go on."""
+        self.num_pending = 0
         self.token_ids.append(token_id)
         if self.edits is not None:
             self.edits.add(token_id)

@@ -8,28 +8,33 @@ from inference_service.engine.sequence import Sequence
 
 @dataclass(frozen=True)
 class ScheduledChunk:
-    """The next `num_tokens` uncomputed tokens of a sequence."""
+    """Tokens [start, start + num_tokens) of a sequence, the first of them not computed yet.
+
+    `samples`: whether the step ends with a new token for this sequence. `cost`: for the tenant;
+    nothing for tokens recomputed after a preemption.
+    """
 
     sequence: Sequence
+    start: int
     num_tokens: int
+    samples: bool
+    cost: float
 
-    @property
-    def samples(self) -> bool:
-        """Whether the step ends with a new token for this sequence."""
-        return self.num_tokens == self.sequence.num_uncomputed
+    @classmethod
+    def next_of(cls, sequence: Sequence, num_tokens: int) -> "ScheduledChunk":
+        """The next `num_tokens` uncomputed tokens, as the sequence is now."""
+        start = sequence.num_computed
+        end = start + num_tokens
+        first_charged = max(start, sequence.num_charged)
+        num_prompt = max(0, min(end, sequence.num_prompt) - first_charged)
+        num_output = max(0, end - first_charged - num_prompt)
+        cost = PROMPT_COST * num_prompt + OUTPUT_COST * num_output
+        return cls(sequence, start, num_tokens, end == sequence.num_tokens, cost)
 
     @property
     def end(self) -> int:
         """How many tokens of the sequence are computed after the step."""
-        return self.sequence.num_computed + self.num_tokens
-
-    @property
-    def cost(self) -> float:
-        """For the tenant: nothing for tokens recomputed after a preemption."""
-        start = max(self.sequence.num_computed, self.sequence.num_charged)
-        num_prompt = max(0, min(self.end, self.sequence.num_prompt) - start)
-        num_output = max(0, self.end - start - num_prompt)
-        return PROMPT_COST * num_prompt + OUTPUT_COST * num_output
+        return self.start + self.num_tokens
 
 
 @dataclass
@@ -42,6 +47,6 @@ class StepPlan:
     chunks: list[ScheduledChunk] = field(default_factory=list)
 
     def add(self, chunk: ScheduledChunk) -> None:
-        self.num_decoding += chunk.sequence.num_uncomputed == 1
+        self.num_decoding += chunk.samples and chunk.num_tokens == 1
         self.num_tokens += chunk.num_tokens
         self.chunks.append(chunk)

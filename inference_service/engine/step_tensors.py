@@ -71,6 +71,13 @@ class StepTensors:
         """Takes over other inputs, padded, at the same addresses."""
         copy_into(self._buffer, _pack(inputs, self.shape))
 
+    @torch.inference_mode()
+    def put_sampled(self, sampled: torch.Tensor) -> None:
+        """The tokens that `stand_in` stands for: of the rows of `sampled` [S] int64."""
+        rows = (-1 - self.token_ids).clamp_(min=0)
+        tokens = sampled.index_select(0, rows)
+        self.token_ids.copy_(torch.where(self.token_ids < 0, tokens, self.token_ids))
+
 
 def _pack(inputs: Series[StepInput], shape: StepShape) -> torch.Tensor:
     sections = shape.sections

@@ -1,4 +1,5 @@
-"""The scheduler and the memory under it without a model: every step samples token 1."""
+"""The scheduler and the memory under it without a model: every step samples token 1, or a stop
+token where it is told to."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from inference_service.engine.sequence import Sequence
 from inference_service.engine.step_plan import ScheduledChunk
 
 BLOCK_TOKENS = 16
+STOP_TOKEN = 2
 
 
 class SlowDisk(AdapterLoader):
@@ -70,6 +72,7 @@ class Limits:
     host_bytes: int = 100
     max_resident: int = 0
     steps_per_load: int = 3
+    overlap: bool = False
 
 
 @dataclass
@@ -89,6 +92,8 @@ class Simulation:
     def __post_init__(self) -> None:
         limits = self.limits
         self._computed: dict[int, int] = {}
+        self._stops_after: dict[int, int] = {}
+        self._in_flight: list[ScheduledChunk] = []
         self.pool = PagePool(limits.num_pages)
         self.idle, costs = EvictionQueue(), RebuildCosts()
         self.costs = costs
@@ -121,17 +126,20 @@ class Simulation:
         weight: float = 1.0,
         priority: int = 0,
         first_token: int | None = None,
+        stops_after: int = 0,
     ) -> int:
         """Prompts with the same `first_token` begin alike; without one, a prompt is like no other.
 
-        Returns the request's id.
+        The token `stops_after` of the output is a stop token; 0: none is. Returns the request's id.
         """
         request_id = self.num_submitted
         self.num_submitted += 1
         if adapter and not self.adapters.knows(adapter):
             self.adapters.add(adapter, AdapterSource(Path(), {}))
         start = 1000 + request_id if first_token is None else first_token
-        sampling = SamplingOptions(temperature=0.0, max_tokens=num_output)
+        self._stops_after[request_id] = stops_after
+        stop_ids = (STOP_TOKEN,)
+        sampling = SamplingOptions(max_tokens=num_output, stop_token_ids=stop_ids)
         prompt = [start] * num_prompt
         submit = Submit(request_id, prompt, sampling, adapter, tenant, weight, priority)
         refusal = self.scheduler.why_never(adapter, submit.max_num_tokens)
@@ -144,28 +152,52 @@ class Simulation:
     def step(self) -> list[ScheduledChunk]:
         for sequence, refusal in self.scheduler.refuse_waiting(self.adapters.collect()):
             self.refused[sequence.request_id] = refusal.reason
+        if self.scheduler.is_short_of_pages:
+            self._finish()
         chunks = self.scheduler.schedule()
+        if not chunks and self._in_flight:
+            self._finish()
+            chunks = self.scheduler.schedule()
         self.host.trim(self.scheduler.awaited_adapters)
         assert len({chunk.sequence.request_id for chunk in chunks}) == len(chunks)
         assert sum(chunk.num_tokens for chunk in chunks) <= self.limits.budget
         assert self.scheduler.num_running <= self.limits.max_num_seqs
         for chunk in chunks:
-            self._run(chunk)
+            self._launch(chunk)
+        self._finish()
+        self._in_flight = [chunk for chunk in chunks if self._is_wanted(chunk)]
+        if not self.limits.overlap:
+            self._finish()
         self.num_steps += 1
         return chunks
 
-    def _run(self, chunk: ScheduledChunk) -> None:
-        sequence, samples = chunk.sequence, chunk.samples
+    def _launch(self, chunk: ScheduledChunk) -> None:
+        sequence = chunk.sequence
         if sequence.request_id not in self.admitted[-64:]:
             self.admitted.append(sequence.request_id)
-        assert len(self.blocks.table(sequence.request_id)) * BLOCK_TOKENS >= (
-            sequence.num_computed + chunk.num_tokens
-        )
-        self._count_cost(sequence, sequence.num_computed + chunk.num_tokens)
-        sequence.num_computed += chunk.num_tokens
-        if samples:
+        assert chunk.start == sequence.num_computed
+        assert len(self.blocks.table(sequence.request_id)) * BLOCK_TOKENS >= chunk.end
+
+    def _is_wanted(self, chunk: ScheduledChunk) -> bool:
+        """Moves a launched sequence on, unless it has ended."""
+        sequence = chunk.sequence
+        if not self.scheduler.holds(sequence):
+            self.scheduler.take_back(chunk)
+            return False
+        self._count_cost(sequence, chunk.end)
+        sequence.num_computed = chunk.end
+        sequence.num_pending = int(chunk.samples)
+        return True
+
+    def _finish(self) -> None:
+        """The tokens of the step in flight arrive."""
+        chunks, self._in_flight = self._in_flight, []
+        for sequence in [chunk.sequence for chunk in chunks if chunk.samples]:
+            if not self.scheduler.holds(sequence):
+                continue  # aborted meanwhile
             self.served[sequence.tenant] += 1
-            if sequence.append(1):
+            is_stop = sequence.num_output == self._stops_after[sequence.request_id]
+            if sequence.append(STOP_TOKEN if is_stop else 1):
                 self.scheduler.finish(sequence)
                 self.finished.append(sequence.request_id)
                 del self._computed[sequence.request_id]
@@ -177,6 +209,10 @@ class Simulation:
             is_prompt = position < sequence.num_prompt
             self.cost[sequence.tenant] += PROMPT_COST if is_prompt else OUTPUT_COST
         self._computed[sequence.request_id] = max(before, end)
+
+    def charged(self, tenant: str) -> float:
+        """What the fair queue counted for a tenant of weight 1."""
+        return self.scheduler._waiting._served[tenant]
 
     def abort(self, request_id: int) -> None:
         if self.is_open(request_id):

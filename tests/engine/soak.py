@@ -11,6 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import psutil
@@ -101,7 +102,14 @@ class Adapters:
 class Soak:
     """The mixed engine under random traffic; keeps every submit and what came of it."""
 
-    def __init__(self, model_path: Path, root: Path, num_requests: int, num_adapters: int) -> None:
+    def __init__(
+        self,
+        model_path: Path,
+        root: Path,
+        num_requests: int,
+        num_adapters: int,
+        overlap: Literal["off", "on"],
+    ) -> None:
         self._choose = random.Random(7)
         self.adapters = Adapters(root, model_path, num_adapters, self._choose)
         self.report = Report(num_requests)
@@ -125,6 +133,7 @@ class Soak:
                 max_num_seqs=16,
                 max_num_batched_tokens=MAX_NUM_BATCHED_TOKENS,
                 num_threads=1,
+                overlap=overlap,
             )
         )
         for adapter in self.adapters.current:
@@ -176,7 +185,9 @@ class Soak:
         digest = "" if choose.random() < 0.125 else self.adapters.current[rank].digest
         system = [2 + (5 * tenant + i) % 90 for i in range(choose.choice([0, 16, 35]))]
         question = [choose.randint(2, 96) for _ in range(choose.randint(1, 40))]
-        sampling = SamplingOptions(temperature=0.0, max_tokens=choose.randint(1, 24))
+        stops = (*range(2 + 8 * choose.randrange(4), 34),)  # of 97 tokens, so many end it
+        max_tokens = choose.randint(1, 24)
+        sampling = SamplingOptions(temperature=0.0, max_tokens=max_tokens, stop_token_ids=stops)
         submit = Submit(number, system + question, sampling, digest, f"tenant-{tenant}")
         self.submits[number] = submit
         self._open.add(number)
@@ -234,10 +245,15 @@ class Soak:
                 assert isinstance(reply, Loaded)
 
 
-def soak(root: Path, num_requests: int, num_adapters: int = 64) -> Report:
+def soak(
+    root: Path,
+    num_requests: int,
+    num_adapters: int = 64,
+    overlap: Literal["off", "on"] = "off",
+) -> Report:
     """Writes a random model and adapters below `root` and compares."""
     model_path = write_checkpoint(root / "model")
-    run = Soak(model_path, root / "adapters", num_requests, num_adapters)
+    run = Soak(model_path, root / "adapters", num_requests, num_adapters, overlap)
     run.run(num_requests)
     run.compare()
     run.engine.close()
@@ -245,10 +261,10 @@ def soak(root: Path, num_requests: int, num_adapters: int = 64) -> Report:
     return run.report
 
 
-def main(requests: int = 10_000, adapters: int = 64) -> None:
+def main(requests: int = 10_000, adapters: int = 64, overlap: bool = False) -> None:
     """Prints what happened; fails when an answer differs."""
     with tempfile.TemporaryDirectory() as root:
-        report = soak(Path(root), requests, adapters)
+        report = soak(Path(root), requests, adapters, "on" if overlap else "off")
     Console().print(report)
     if report.mismatches:
         raise SystemExit(f"{len(report.mismatches)} answers differ from those alone")

@@ -1,6 +1,7 @@
 """The engine under pressure: preemption, eviction, aborts, refusals; pages always add up."""
 
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -28,8 +29,15 @@ from tests.engine.driver import Result, answer, run_to_end, stats_of
 GREEDY = SamplingOptions(temperature=0.0, max_tokens=24)
 
 
-def make_engine(model_path: Path, num_pages: int, max_lora_rank: int = 256) -> Engine:
-    config = EngineConfig(str(model_path), dtype="float32", max_lora_rank=max_lora_rank)
+Overlap = Literal["off", "on"]
+
+
+def make_engine(
+    model_path: Path, num_pages: int, max_lora_rank: int = 256, overlap: Overlap = "off"
+) -> Engine:
+    config = EngineConfig(
+        str(model_path), dtype="float32", max_lora_rank=max_lora_rank, overlap=overlap
+    )
     page_bytes = stats_of(Engine(config)).page_bytes
     return Engine(msgspec.structs.replace(config, memory_bytes=num_pages * page_bytes))
 
@@ -51,8 +59,11 @@ def roomy(model_path: Path) -> dict[int, Result]:
     return run_to_end(make_engine(model_path, 200), submits(8))
 
 
-def test_preempted_requests_answer_the_same(model_path: Path, roomy: dict[int, Result]) -> None:
-    engine = make_engine(model_path, 7)
+@pytest.mark.parametrize("overlap", ["off", "on"])
+def test_preempted_requests_answer_the_same(
+    model_path: Path, roomy: dict[int, Result], overlap: Overlap
+) -> None:
+    engine = make_engine(model_path, 7, overlap=overlap)
     assert run_to_end(engine, submits(8)) == roomy
     stats = stats_of(engine)
     assert stats.num_preemptions > 0
@@ -210,11 +221,12 @@ def test_too_high_a_rank_is_refused(model_path: Path, tmp_path: Path) -> None:
     assert "rank 9" in reply.message
 
 
+@pytest.mark.parametrize("overlap", ["off", "on"])
 def test_weights_that_overflow_cost_only_their_own_request(
-    model_path: Path, tmp_path: Path, roomy: dict[int, Result]
+    model_path: Path, tmp_path: Path, roomy: dict[int, Result], overlap: Overlap
 ) -> None:
     path = scale_adapter(write_adapter(tmp_path, model_path, 4), 1e35)
-    engine = make_engine(model_path, 300)
+    engine = make_engine(model_path, 300, overlap=overlap)
     load(engine, "huge", path)
     sampled = SamplingOptions(temperature=1.0, max_tokens=5)
     huge = [Submit(100, [5, 6, 7], GREEDY, "huge"), Submit(101, [5, 6, 7], sampled, "huge")]
@@ -234,15 +246,17 @@ def test_weights_that_overflow_cost_only_their_own_request(
             st.sampled_from(["submit", "abort", "step", "unload", "load"]), st.integers(0, 9)
         ),
         max_size=40,
-    )
+    ),
+    overlap=st.sampled_from(["off", "on"]),
 )
 def test_pages_add_up_whatever_happens(
     model_path: Path,
     adapter_paths: dict[str, Path],
-    small_engine: Engine,
+    small_engines: dict[str, Engine],
     operations: list[tuple[str, int]],
+    overlap: str,
 ) -> None:
-    engine, names = small_engine, ["", "r1", "r3", "rslora"]
+    engine, names = small_engines[overlap], ["", "r1", "r3", "rslora"]
     for operation, number in operations:
         name = names[number % len(names)]
         if operation == "submit":
@@ -264,5 +278,6 @@ def test_pages_add_up_whatever_happens(
 
 
 @pytest.fixture(scope="module")
-def small_engine(model_path: Path) -> Engine:
-    return make_engine(model_path, 24)
+def small_engines(model_path: Path) -> dict[str, Engine]:
+    overlaps: tuple[Overlap, ...] = ("off", "on")
+    return {overlap: make_engine(model_path, 24, overlap=overlap) for overlap in overlaps}

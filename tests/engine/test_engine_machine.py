@@ -3,7 +3,7 @@
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -81,8 +81,12 @@ class EngineMachine(RuleBasedStateMachine):
         self.calls: set[int] = set()
         self.num_submitted = self.num_calls = 0
 
-    @initialize(num_pages=st.integers(10, 40), max_loras=st.sampled_from([0, 2]))
-    def start(self, num_pages: int, max_loras: int) -> None:
+    @initialize(
+        num_pages=st.integers(10, 40),
+        max_loras=st.sampled_from([0, 2]),
+        overlap=st.sampled_from(["off", "on"]),
+    )
+    def start(self, num_pages: int, max_loras: int, overlap: Literal["off", "on"]) -> None:
         self.engine = Engine(
             EngineConfig(
                 str(self.model_path),
@@ -93,6 +97,7 @@ class EngineMachine(RuleBasedStateMachine):
                 max_num_seqs=4,
                 max_num_batched_tokens=32,
                 num_threads=1,
+                overlap=overlap,
             )
         )
 
@@ -102,13 +107,20 @@ class EngineMachine(RuleBasedStateMachine):
         start=st.integers(2, 4),
         temperature=st.sampled_from([0.0, 1.0]),
         tenant=st.sampled_from("ab"),
+        stops=st.sampled_from([(), tuple(range(60, 97))]),
     )
     def submit(
-        self, name: str, num_prompt: int, start: int, temperature: float, tenant: str
+        self,
+        name: str,
+        num_prompt: int,
+        start: int,
+        temperature: float,
+        tenant: str,
+        stops: tuple[int, ...],
     ) -> None:
         self.num_submitted += 1
         prompt = [start + i % 40 for i in range(num_prompt)]
-        sampling = SamplingOptions(temperature=temperature, max_tokens=12)
+        sampling = SamplingOptions(temperature=temperature, max_tokens=12, stop_token_ids=stops)
         self.open.add(self.num_submitted)
         self._take(
             self.engine.handle(Submit(self.num_submitted, prompt, sampling, name, tenant, 1.0))

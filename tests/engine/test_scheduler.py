@@ -180,6 +180,7 @@ REQUESTS = st.tuples(
     st.integers(1, 60),
     st.sampled_from(["", "1:x", "2:y", "3:z", "bad:w"]),
     st.integers(0, 5),
+    st.sampled_from([0, 0, 1, 7]),
 )
 
 
@@ -191,20 +192,27 @@ REQUESTS = st.tuples(
     budget=st.integers(1, 64),
     host_bytes=st.integers(0, 20),
     max_resident=st.integers(0, 2),
+    overlap=st.booleans(),
 )
 def test_every_request_ends_under_any_pressure(
-    requests: list[tuple[str, int, int, str, int]],
+    requests: list[tuple[str, int, int, str, int, int]],
     num_pages: int,
     max_num_seqs: int,
     budget: int,
     host_bytes: int,
     max_resident: int,
+    overlap: bool,
 ) -> None:
     limits = Limits(num_pages, max_num_seqs, budget, 3, host_bytes, max_resident)
+    limits.overlap = overlap
     simulation = Simulation(limits)
-    for number, (tenant, num_prompt, num_output, adapter, num_steps) in enumerate(requests):
+    for number, request in enumerate(requests):
+        tenant, num_prompt, num_output, adapter, num_steps, stops_after = request
         simulation.submit(
-            tenant, num_prompt, num_output, adapter, priority=number % 3, first_token=number % 4
+            *(tenant, num_prompt, num_output, adapter),
+            priority=number % 3,
+            first_token=number % 4,
+            stops_after=stops_after,
         )
         for _ in range(num_steps):
             simulation.step()
@@ -214,6 +222,27 @@ def test_every_request_ends_under_any_pressure(
     for request_id in simulation.refused:
         assert requests[request_id][3] == "bad:w"
     assert simulation.pool.num_used(PageUse.KV) == 0
+
+
+@pytest.mark.parametrize("num_pages", [200, 12], ids=["roomy", "preempting"])
+def test_an_overlapping_step_changes_neither_outputs_nor_costs(num_pages: int) -> None:
+    """A sequence that a stop token ended was in one step more; nobody is charged for it."""
+    simulations = []
+    for overlap in (False, True):
+        simulation = Simulation(Limits(num_pages=num_pages, budget=32, overlap=overlap))
+        for number in range(20):
+            num_prompt, num_output = 5 + 7 * number % 40, 4 + 11 * number % 50
+            stops_after = (0, 1, 3, num_output)[number % 4]
+            simulation.submit("a", num_prompt, num_output, stops_after=stops_after)
+        simulation.run_to_end()
+        assert simulation.served["a"] < simulation.num_submitted * 54
+        assert simulation.scheduler.num_preemptions > 0 or num_pages == 200
+        simulations.append(simulation)
+    plain, overlapped = simulations
+    assert sorted(overlapped.finished) == sorted(plain.finished)
+    assert overlapped.served == plain.served
+    assert overlapped.cost == plain.cost
+    assert overlapped.charged("a") == plain.charged("a") == plain.cost["a"]
 
 
 def test_the_scheduler_needs_no_torch() -> None:

@@ -42,6 +42,7 @@ class Traffic:
             priority=choose.randint(0, 2),
             weight=choose.choice([1.0, 2.0]),
             first_token=choose.randint(0, 5),
+            stops_after=choose.choice([0, 0, choose.randint(1, 40)]),
         )
         self.open[request_id] = simulation.num_steps
 
@@ -66,8 +67,9 @@ class Traffic:
 
 
 @pytest.mark.timeout(1800)
-def test_no_request_is_lost_or_starves() -> None:
-    limits = Limits(num_pages=48, max_num_seqs=8, budget=128, host_bytes=30)
+@pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
+def test_no_request_is_lost_or_starves(overlap: bool) -> None:
+    limits = Limits(num_pages=48, max_num_seqs=8, budget=128, host_bytes=30, overlap=overlap)
     simulation = Simulation(limits)
     traffic = Traffic(1, simulation)
     longest_wait = 0
@@ -94,11 +96,12 @@ def test_no_request_is_lost_or_starves() -> None:
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("overlap", [False, True], ids=["", "overlap"])
 @pytest.mark.parametrize("num_pages", [200, 40], ids=["roomy", "preempting"])
-def test_the_gap_between_busy_tenants_is_bounded(num_pages: int) -> None:
+def test_the_gap_between_busy_tenants_is_bounded(num_pages: int, overlap: bool) -> None:
     """VTC's theorem: 2 x max(longest prompt, what a full batch can be served), by weight."""
     weights = {"light": 1.0, "middle": 2.0, "heavy": 4.0}
-    limits = Limits(num_pages=num_pages, max_num_seqs=8, budget=128)
+    limits = Limits(num_pages=num_pages, max_num_seqs=8, budget=128, overlap=overlap)
     simulation = Simulation(limits)
     choose = random.Random(2)
     num_waiting: dict[str, int] = dict.fromkeys(weights, 0)

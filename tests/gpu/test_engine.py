@@ -73,6 +73,30 @@ def test_greedy_tokens_of_a_mixed_batch_equal_peft(
         assert tokens == want, name
 
 
+@pytest.mark.parametrize("cuda_graphs", ["on", "off"])
+def test_overlapping_steps_change_no_token(
+    model_path: Path, adapter_paths: dict[str, Path], cuda_graphs: str
+) -> None:
+    """As many rows in every step, so also on a GPU to the bit; stop tokens and single tokens end
+    requests in an engine of one place."""
+    plain = greedy(model_path, adapter_paths, cuda_graphs=cuda_graphs, overlap="off")
+    assert greedy(model_path, adapter_paths, cuda_graphs=cuda_graphs, overlap="on") == plain
+    drawn = SamplingOptions(max_tokens=40, seed=1, top_k=40, stop_token_ids=tuple(range(2, 12)))
+    told = SamplingOptions(
+        max_tokens=12, seed=2, repetition_penalty=1.3, logprobs=2, prompt_logprobs=1
+    )
+    options = [drawn, told, SamplingOptions(temperature=0.0, max_tokens=1)]
+    submits = [Submit(i, prompt_for(i, 9), options[i % 3]) for i in range(9)]
+    results = []
+    for overlap in ("off", "on"):
+        settings = {"cuda_graphs": cuda_graphs, "overlap": overlap, "max_num_seqs": 1}
+        engine = Engine(config_of(model_path, **settings))
+        results.append(run_to_end(engine, submits))
+        engine.check_integrity()
+        engine.close()
+    assert results[0] == results[1]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_two_runs_are_equal(model_path: Path, adapter_paths: dict[str, Path], dtype: str) -> None:
     first = greedy(model_path, adapter_paths, dtype=dtype)
