@@ -9,6 +9,7 @@ from collections.abc import Sequence as Series
 import numpy as np
 import torch
 
+from inference_service.engine.device_copy import to_device
 from inference_service.engine.logit_edits import LogitEdits
 
 _LARGEST = torch.finfo(torch.float32).max
@@ -28,7 +29,7 @@ def _add_bias(logits: torch.Tensor, edited: list[tuple[int, LogitEdits]]) -> Non
     if biased:
         rows, ids = _positions([(row, edit.bias_ids) for row, edit in biased], logits.device)
         biases = torch.from_numpy(np.concatenate([edit.biases for _, edit in biased]))
-        logits[rows, ids] += biases.to(logits.device)
+        logits[rows, ids] += to_device(biases, logits.device)
 
 
 def _penalize(logits: torch.Tensor, penalized: list[tuple[int, LogitEdits]]) -> None:
@@ -43,7 +44,8 @@ def _penalize(logits: torch.Tensor, penalized: list[tuple[int, LogitEdits]]) -> 
     )
     counts = np.concatenate([edit.counts.num_output for _, edit in penalized])
     subtracted = frequency * counts.astype(np.float32) + presence * (counts > 0)
-    factors, terms = torch.from_numpy(np.stack([repetition, subtracted])).to(logits.device)
+    changes = torch.from_numpy(np.stack([repetition, subtracted]))
+    factors, terms = to_device(changes, logits.device)
     values = logits[rows, ids]
     values = torch.where(values > 0, values / factors, values * factors) - terms
     # A penalty can overflow; the largest number there is does as well as infinity.
@@ -62,5 +64,5 @@ def _positions(
     """(rows [N], token ids [N]) of each row's ids, which do not repeat within a row."""
     rows = np.repeat([row for row, _ in ids], [len(row_ids) for _, row_ids in ids])
     pairs = torch.from_numpy(np.stack([rows, np.concatenate([row_ids for _, row_ids in ids])]))
-    rows_on_device, ids_on_device = pairs.to(device)
+    rows_on_device, ids_on_device = to_device(pairs, device)
     return rows_on_device, ids_on_device

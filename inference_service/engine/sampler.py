@@ -11,6 +11,7 @@ from collections.abc import Sequence as Series
 import numpy as np
 import torch
 
+from inference_service.engine.device_copy import to_device
 from inference_service.engine.logit_editor import edit_logits
 from inference_service.engine.row_slices import row_slices
 from inference_service.engine.sequence import Sequence
@@ -34,9 +35,8 @@ def sample(logits: torch.Tensor, sequences: Series[Sequence]) -> torch.Tensor:
         return logits.argmax(dim=-1)
     if len(rows) == len(sequences):
         return _draw(logits, sequences)
-    token_ids = logits.argmax(dim=-1)
-    token_ids[rows] = _draw(logits[rows], [sequences[row] for row in rows])
-    return token_ids
+    drawn = _draw(_take(logits, rows), [sequences[row] for row in rows])
+    return _put(logits.argmax(dim=-1), rows, drawn)
 
 
 def _draw(logits: torch.Tensor, sequences: Series[Sequence]) -> torch.Tensor:
@@ -86,17 +86,18 @@ def _keep_top_p(weights: torch.Tensor, top_p: list[float]) -> torch.Tensor:
     return _put(weights, rows, torch.where(subset >= threshold, subset, 0))
 
 
-def _take(weights: torch.Tensor, rows: list[int]) -> torch.Tensor:
+def _take(values: torch.Tensor, rows: list[int]) -> torch.Tensor:
     """The rows, ascending, without a copy when they are all there are."""
-    return weights if len(rows) == len(weights) else weights[rows]
+    if len(rows) == len(values):
+        return values
+    return values.index_select(0, to_device(torch.tensor(rows), values.device))
 
 
-def _put(weights: torch.Tensor, rows: list[int], changed: torch.Tensor) -> torch.Tensor:
-    """`weights` with the rows, ascending, changed."""
-    if len(rows) == len(weights):
+def _put(values: torch.Tensor, rows: list[int], changed: torch.Tensor) -> torch.Tensor:
+    """`values` with the rows, ascending, changed."""
+    if len(rows) == len(values):
         return changed
-    weights[rows] = changed
-    return weights
+    return values.index_copy_(0, to_device(torch.tensor(rows), values.device), changed)
 
 
 def _nucleus_threshold(
@@ -124,7 +125,7 @@ def _last_needed(ordered: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def _column(
     values: Series[float] | Series[int], dtype: torch.dtype, like: torch.Tensor
 ) -> torch.Tensor:
-    return torch.tensor(values, dtype=dtype, device=like.device).unsqueeze(1)
+    return to_device(torch.tensor(values, dtype=dtype), like.device).unsqueeze(1)
 
 
 def _uniform(sequences: Series[Sequence], device: torch.device) -> torch.Tensor:
@@ -132,7 +133,7 @@ def _uniform(sequences: Series[Sequence], device: torch.device) -> torch.Tensor:
     seeds = np.array([sequence.sampling.seed for sequence in sequences], dtype=np.uint64)
     counters = np.array([sequence.num_output for sequence in sequences], dtype=np.uint64)
     bits = _mix(_mix(seeds) + (counters + np.uint64(1)) * _GOLDEN)
-    return torch.from_numpy((bits >> np.uint64(11)) * 2.0**-53).to(device).unsqueeze(1)
+    return to_device(torch.from_numpy((bits >> np.uint64(11)) * 2.0**-53), device).unsqueeze(1)
 
 
 _Bits = np.ndarray[tuple[int], np.dtype[np.uint64]]
