@@ -19,7 +19,6 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks.synthetic import write_adapter
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.request import (
@@ -28,17 +27,15 @@ from inference_service.engine.request import (
     Loaded,
     Refused,
     Reply,
-    SamplingOptions,
     StepOutput,
     Submit,
     Unload,
     Unloaded,
 )
-from inference_service.models.families import read_spec
 from tests.checkpoints import write_checkpoint
 from tests.engine.driver import run_to_end, stats_of
+from tests.engine.soak_load import Adapter, Adapters, draw_request
 
-NUM_TENANTS = 8
 MAX_OPEN = 40
 MAX_NUM_BATCHED_TOKENS = 48  # longer prompts are cut into chunks
 
@@ -60,43 +57,6 @@ class Report:
     num_unloads_refused: int = 0
     early_rss: int = 0
     late_rss: int = 0
-
-
-@dataclass(frozen=True)
-class Adapter:
-    """One version of an adapter; its digest says which."""
-
-    index: int
-    version: int
-    path: Path
-
-    @property
-    def digest(self) -> str:
-        return f"{self.index}@{self.version}"
-
-
-class Adapters:
-    """The current version of each adapter, and the files of all."""
-
-    def __init__(
-        self, root: Path, model_path: Path, num_adapters: int, choose: random.Random
-    ) -> None:
-        self._root, self._spec, self._choose = root, read_spec(model_path), choose
-        self.current = [self._write(index, 1) for index in range(num_adapters)]
-        self.paths = {adapter.digest: adapter.path for adapter in self.current}
-
-    def replace(self, index: int) -> tuple[Adapter, Adapter]:
-        """Writes a new version; returns the old one and it."""
-        old = self.current[index]
-        new = self.current[index] = self._write(index, old.version + 1)
-        self.paths[new.digest] = new.path
-        return old, new
-
-    def _write(self, index: int, version: int) -> Adapter:
-        path = self._root / f"{index}-{version}"
-        rank = self._choose.randint(1, 128)
-        seed = 1000 * index + version
-        return Adapter(index, version, write_adapter(path, self._spec, rank, seed))
 
 
 class Soak:
@@ -178,17 +138,7 @@ class Soak:
                 self.report.mismatches.append(request_id)
 
     def _submit(self, number: int) -> None:
-        choose = self._choose
-        tenant = choose.randrange(NUM_TENANTS)
-        # Zipf over adapters; one request in eight is for the base model.
-        rank = min(int(choose.paretovariate(0.8)), len(self.adapters.current)) - 1
-        digest = "" if choose.random() < 0.125 else self.adapters.current[rank].digest
-        system = [2 + (5 * tenant + i) % 90 for i in range(choose.choice([0, 16, 35]))]
-        question = [choose.randint(2, 96) for _ in range(choose.randint(1, 40))]
-        stops = (*range(2 + 8 * choose.randrange(4), 34),)  # of 97 tokens, so many end it
-        max_tokens = choose.randint(1, 24)
-        sampling = SamplingOptions(temperature=0.0, max_tokens=max_tokens, stop_token_ids=stops)
-        submit = Submit(number, system + question, sampling, digest, f"tenant-{tenant}")
+        submit = draw_request(number, self.adapters, self._choose)
         self.submits[number] = submit
         self._open.add(number)
         self.report.num_chunked += len(submit.prompt_token_ids) > MAX_NUM_BATCHED_TOKENS
