@@ -19,8 +19,6 @@ from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import (
     Abort,
     DropPrefixes,
-    EngineInfo,
-    EngineStats,
     GetStats,
     PrefixesDropped,
     Shutdown,
@@ -28,6 +26,7 @@ from inference_service.engine.request import (
     Submit,
     TokenOutput,
 )
+from inference_service.engine.self_report import EngineInfo, EngineStats
 from inference_service.engine.step_counts import StepCounts
 
 _INFO = EngineInfo(

@@ -26,7 +26,8 @@ from benchmarks.report import Machine, Report, Row, publish
 from benchmarks.shape_service import workspace, write_adapters, write_served_model
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
-from inference_service.engine.request import EngineStats, GetStats
+from inference_service.engine.request import GetStats
+from inference_service.engine.self_report import EngineStats
 from lorikeet.load.popularity import distinct
 from lorikeet.load.prompts import Prompts
 from lorikeet.load.report import Figures

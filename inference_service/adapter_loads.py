@@ -13,7 +13,8 @@ from inference_service.adapters.download import OnProgress
 from inference_service.adapters.failures import AdapterFailures
 from inference_service.adapters.store import AdapterStore
 from inference_service.engine.client import EngineClient
-from inference_service.engine.request import AdapterResidency, DeclaredFile
+from inference_service.engine.request import DeclaredFile
+from inference_service.engine.self_report import AdapterResidency
 from inference_service.engine_errors import translated_engine_errors
 from lorikeet.rpc.errors import DataLossError
 

@@ -15,7 +15,8 @@ from inference_service.completion import Completion
 from inference_service.deadline import Deadline
 from inference_service.deadline_timer import DeadlineTimer
 from inference_service.engine.client import EngineClient, EngineDiedError, EngineRefusedError
-from inference_service.engine.request import AdapterResidency, TokenOutput
+from inference_service.engine.request import TokenOutput
+from inference_service.engine.self_report import AdapterResidency
 from inference_service.engine_errors import translated, translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.generation_request import Encode, GenerationLimits, GenerationRequest, Prompt

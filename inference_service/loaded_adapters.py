@@ -7,7 +7,7 @@ from typing import Final
 from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.store import AdapterStore
 from inference_service.engine.client import EngineClient
-from inference_service.engine.request import AdapterResidency
+from inference_service.engine.self_report import AdapterResidency
 from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Gate
 from inference_service.known_adapters import KnownAdapters

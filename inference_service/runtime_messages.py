@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-from inference_service.engine.request import AdapterResidency
+from inference_service.engine.self_report import AdapterResidency
 from lorikeet.rpc.errors import LorikeetError
 from protos import inference_pb2
 

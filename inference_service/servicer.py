@@ -12,7 +12,7 @@ from grpc import aio
 from inference_service.admission import Admission
 from inference_service.chat import ChatRenderer
 from inference_service.engine.client import EngineClient
-from inference_service.engine.request import DeviceMemory
+from inference_service.engine.self_report import DeviceMemory
 from inference_service.engine_errors import translated_engine_errors
 from inference_service.gate import Admitted, Gate
 from inference_service.generation import Generations

@@ -4,18 +4,19 @@ from collections import defaultdict
 from collections.abc import Set as AbstractSet
 
 from inference_service.engine.adapter_loader import AdapterSource
+from inference_service.engine.admission import Admission
 from inference_service.engine.memory import EngineMemory
 from inference_service.engine.readiness import Readiness
-from inference_service.engine.request import AdapterResidency, Loaded, Refused, Reply, Unloaded
-from inference_service.engine.scheduler import Scheduler
+from inference_service.engine.request import Loaded, Refused, Reply, Unloaded
+from inference_service.engine.self_report import AdapterResidency
 
 
 class AdapterCalls:
     """Keeps the calls whose adapter is still on its way."""
 
-    def __init__(self, memory: EngineMemory, scheduler: Scheduler, largest_request: int) -> None:
+    def __init__(self, memory: EngineMemory, admission: Admission, largest_request: int) -> None:
         """`largest_request`: pages of KV that one request may need; pins leave room for it."""
-        self._memory, self._scheduler = memory, scheduler
+        self._memory, self._admission = memory, admission
         self._adapters = memory.adapters
         self._largest_request = largest_request
         self._pending: defaultdict[str, list[int]] = defaultdict(list)
@@ -29,7 +30,7 @@ class AdapterCalls:
     @property
     def awaited(self) -> AbstractSet[str]:
         """The digests that requests or calls wait for."""
-        return self._scheduler.awaited_adapters | self._pending.keys()
+        return self._admission.awaited_adapters | self._pending.keys()
 
     def load(self, call_id: int, digest: str, source: AdapterSource) -> list[Reply]:
         self._found_on[call_id] = self._residency(digest).tier
@@ -55,7 +56,7 @@ class AdapterCalls:
         if not self._adapters.knows(digest):
             return _unknown(call_id, digest)
         resident = self._memory.cache.get(digest)
-        if num_users := self._scheduler.num_users(digest):
+        if num_users := self._admission.num_users(digest):
             return Refused(call_id, "ADAPTER_IN_USE", f"{num_users} requests use the adapter")
         if digest in self._pending or (resident and not resident.is_ready):
             return Refused(call_id, "ADAPTER_IN_USE", "the adapter is being loaded")
@@ -67,7 +68,7 @@ class AdapterCalls:
         """Answers the calls whose adapter is as far as it will get for now."""
         replies: list[Reply] = []
         # A load only makes an adapter ready sooner: it takes no page from one that is waited for.
-        spared = self._scheduler.awaited_adapters
+        spared = self._admission.awaited_adapters
         for digest in tuple(self._pending):
             readiness = self._adapters.prepare(digest, self.awaited, spared)
             if readiness is not Readiness.LOADING:
@@ -112,7 +113,7 @@ class AdapterCalls:
             pages=num_pages,
             size_bytes=num_pages * self._memory.page_bytes,
             rank=packed.max_rank if packed else 0,
-            running_requests=self._scheduler.num_users(digest),
+            running_requests=self._admission.num_users(digest),
             host_bytes=image.num_bytes if image else 0,
             pinned=adapter is not None and adapter.is_pinned,
             found_on=found_on,

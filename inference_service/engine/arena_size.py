@@ -12,7 +12,7 @@ from inference_service.engine.config import (
     EngineConfigError,
 )
 from inference_service.engine.device_memory import read_device_memory
-from inference_service.engine.request import DeviceMemory
+from inference_service.engine.self_report import DeviceMemory
 
 
 def arena_bytes(

@@ -12,12 +12,9 @@ from inference_service.engine.ends import END_REASONS
 from inference_service.engine.mailbox import Mailbox
 from inference_service.engine.request import (
     Abort,
-    AdapterResidency,
     Command,
     DeclaredFile,
     DropPrefixes,
-    EngineInfo,
-    EngineStats,
     GetStats,
     Load,
     Loaded,
@@ -33,6 +30,7 @@ from inference_service.engine.request import (
     Unloaded,
     Unpin,
 )
+from inference_service.engine.self_report import AdapterResidency, EngineInfo, EngineStats
 
 _Answer = Loaded | Unloaded | PrefixesDropped | EngineStats
 

@@ -4,14 +4,8 @@ from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from inference_service.engine.request import (
-    AdapterResidency,
-    DeclaredFile,
-    EngineInfo,
-    EngineStats,
-    SamplingOptions,
-    TokenOutput,
-)
+from inference_service.engine.request import DeclaredFile, SamplingOptions, TokenOutput
+from inference_service.engine.self_report import AdapterResidency, EngineInfo, EngineStats
 
 
 class EngineDiedError(RuntimeError):

@@ -3,7 +3,7 @@
 import psutil
 import torch
 
-from inference_service.engine.request import DeviceMemory
+from inference_service.engine.self_report import DeviceMemory
 
 
 def read_device_memory(device: torch.device) -> DeviceMemory:

@@ -6,6 +6,7 @@ import torch
 
 from inference_service.engine.adapter_calls import AdapterCalls
 from inference_service.engine.adapter_loader import AdapterSource
+from inference_service.engine.admission import Admission
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.memory import EngineMemory
 from inference_service.engine.model_runner import ModelRunner
@@ -14,8 +15,6 @@ from inference_service.engine.request import (
     Abort,
     Command,
     DropPrefixes,
-    EngineInfo,
-    EngineStats,
     GetStats,
     Load,
     Pin,
@@ -28,6 +27,7 @@ from inference_service.engine.request import (
     Unpin,
 )
 from inference_service.engine.scheduler import Scheduler, SchedulerLimits
+from inference_service.engine.self_report import EngineInfo, EngineStats
 from inference_service.engine.sequence import Sequence
 from inference_service.engine.step_counts import StepCounts
 from inference_service.engine.step_pipe import StepPipe
@@ -51,12 +51,13 @@ class Engine:
         self._memory = EngineMemory(self._runner, config)
         limits = SchedulerLimits(config.max_num_seqs, config.max_num_batched_tokens)
         memory = self._memory
-        self._scheduler = Scheduler(memory.blocks, memory.adapters, memory.arena, limits)
+        self._admission = Admission(memory.blocks, memory.adapters, memory.arena)
+        self._scheduler = Scheduler(self._admission, memory.blocks, memory.arena, limits)
         self._steps = StepRunner(self._runner, memory.blocks, memory.cache, self._scheduler)
         self._pipe = StepPipe(self._steps, _overlaps(config.overlap, self._runner), self._observe)
         self._counts = StepCounts()
         largest_request = memory.blocks.num_pages(self._runner.max_model_len)
-        self._calls = AdapterCalls(memory, self._scheduler, largest_request)
+        self._calls = AdapterCalls(memory, self._admission, largest_request)
 
     @property
     def info(self) -> EngineInfo:
@@ -113,9 +114,7 @@ class Engine:
         """
         news = self._memory.adapters.collect()
         replies = self._calls.answer()
-        outputs = [
-            refused(s.request_id, refusal) for s, refusal in self._scheduler.refuse_waiting(news)
-        ]
+        outputs = [refused(s.request_id, refusal) for s, refusal in self._admission.refuse(news)]
         outputs += self._run()
         if outputs:
             replies.append(StepOutput(outputs))
@@ -158,7 +157,7 @@ class Engine:
             return Refusal("ADAPTER_UNKNOWN", f"no adapter {digest} was loaded")
         if self._scheduler.has(submit.request_id):
             return Refusal("INVALID_REQUEST", f"request {submit.request_id} is running already")
-        never = self._scheduler.why_never(digest, submit.max_num_tokens)
+        never = self._admission.why_never(digest, submit.max_num_tokens)
         spec = self._runner.spec
         return never or why_invalid(submit, self._runner.max_model_len, spec.vocab_size)
 
@@ -171,8 +170,8 @@ class Engine:
             num_steps=self.num_steps,
             steps=self._counts.reading(),
             num_preemptions=scheduler.num_preemptions,
-            num_prefix_hits=scheduler.num_prefix_hits,
-            num_prefix_queries=scheduler.num_prefix_queries,
+            num_prefix_hits=self._admission.num_prefix_hits,
+            num_prefix_queries=self._admission.num_prefix_queries,
             adapters=self._calls.residencies(),
         )
 

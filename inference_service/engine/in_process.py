@@ -12,12 +12,8 @@ from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.loop import run_engine
 from inference_service.engine.out_of_memory import is_out_of_memory
-from inference_service.engine.request import (
-    Command,
-    EngineInfo,
-    Reply,
-    Shutdown,
-)
+from inference_service.engine.request import Command, Reply, Shutdown
+from inference_service.engine.self_report import EngineInfo
 
 
 class InProcessEngineClient(EngineCalls):

@@ -15,7 +15,7 @@ from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_copier import make_page_copier
 from inference_service.engine.page_pool import PagePool, PageUse
 from inference_service.engine.prefix_cache import PrefixCache, PrefixKeys
-from inference_service.engine.request import AdapterResidency, EngineStats
+from inference_service.engine.self_report import AdapterResidency, EngineStats
 from inference_service.engine.step_stats import StepStats
 
 

@@ -17,8 +17,9 @@ from inference_service.engine.child import EngineChild
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.ends import EngineEnd, ended_by_itself
-from inference_service.engine.request import Command, EngineInfo
+from inference_service.engine.request import Command
 from inference_service.engine.restart_backoff import RestartBackoff
+from inference_service.engine.self_report import EngineInfo
 from inference_service.engine.watchdog import Patience, wait_until_stalled
 
 logger = logging.getLogger(__name__)

@@ -1,55 +1,45 @@
 """Continuous batching: which tokens of which sequences run in the next step. No torch here."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from inference_service.engine.admission import Admission
 from inference_service.engine.block_manager import BlockManager
-from inference_service.engine.fair_queue import FairQueue
-from inference_service.engine.readiness import Readiness, Refusal
 from inference_service.engine.sequence import Sequence
 from inference_service.engine.sharing import Sharing
 from inference_service.engine.step_plan import ScheduledChunk, StepPlan
 
 if TYPE_CHECKING:
-    from inference_service.engine.adapter_manager import AdapterManager
     from inference_service.engine.arena_memory import ArenaMemory
 
 
 @dataclass(frozen=True)
 class SchedulerLimits:
-    """`max_overtakes`: admissions that may pass a sequence whose loaded adapter lacks pages."""
-
     max_num_seqs: int
     max_num_batched_tokens: int
-    max_overtakes: int = 16
 
 
 class Scheduler:
-    """Admits in the order of a FairQueue. Decodes go before prefills; long prompts are cut up.
+    """Decodes go before prefills; long prompts are cut up; an Admission says who begins.
 
-    A sequence whose adapter is still loading is passed over. One whose adapter only lacks pages
-    is passed over a bounded number of times; then it holds back all behind it, so that its pages
-    cannot be taken for ever.
+    Owns the running sequences, and takes their pages from each other where there are too few.
     """
 
     def __init__(
         self,
+        admission: Admission,
         blocks: BlockManager,
-        adapters: "AdapterManager",
         memory: "ArenaMemory",
         limits: SchedulerLimits,
     ) -> None:
-        self._blocks, self._adapters, self._memory = blocks, adapters, memory
-        self._limits = limits
-        self._waiting = FairQueue()
+        self._admission, self._waiting = admission, admission.waiting
+        self._blocks, self._memory, self._limits = blocks, memory, limits
         self._running: dict[int, Sequence] = {}  # in order of admission
         self.sharing = Sharing(limits.max_num_seqs)
         self._has_yielded = False
         self._is_short_of_pages = False
         self.num_preemptions = 0
-        self.num_prefix_queries = 0  # tokens of sequences that started, and those found cached
-        self.num_prefix_hits = 0
 
     @property
     def num_waiting(self) -> int:
@@ -58,16 +48,6 @@ class Scheduler:
     @property
     def num_running(self) -> int:
         return len(self._running)
-
-    @property
-    def awaited_adapters(self) -> Collection[str]:
-        """The digests that sequences wait with."""
-        return self._waiting.adapters
-
-    def num_users(self, digest: str) -> int:
-        """Sequences, waiting or running, of an adapter."""
-        resident = self._adapters.cache.get(digest)
-        return self._waiting.num_waiting(digest) + (resident.num_users if resident else 0)
 
     @property
     def is_short_of_pages(self) -> bool:
@@ -104,37 +84,7 @@ class Scheduler:
         """Lets go of the pages and the adapter of a running sequence."""
         del self._running[sequence.request_id]
         self.sharing.ended(sequence.tenant)
-        self._blocks.seal(sequence)
-        self._blocks.release(sequence.request_id)
-        if sequence.adapter_digest:
-            self._adapters.cache.release(sequence.adapter_digest)
-
-    def refuse_waiting(self, digests: Collection[str]) -> list[tuple[Sequence, Refusal]]:
-        """Takes out the sequences of these adapters that can never run, and says why."""
-        refused: list[tuple[Sequence, Refusal]] = []
-        if not digests:
-            return refused
-        for sequence in [s for s in self._waiting if s.adapter_digest in digests]:
-            refusal = self.why_never(sequence.adapter_digest, sequence.max_num_tokens)
-            if refusal is not None:
-                self._waiting.remove(sequence)
-                refused.append((sequence, refusal))
-        return refused
-
-    def why_never(self, digest: str, max_num_tokens: int) -> Refusal | None:
-        """What keeps a request from ever running, by what is known now.
-
-        `max_num_tokens`: what needs room for its KV in the end.
-        """
-        refusal = self._adapters.refusal(digest) if digest else None
-        if refusal is not None:
-            return refusal
-        needed = self._blocks.num_pages(max_num_tokens) + self._adapters.num_pages(digest)
-        available = self._memory.num_pages - self._adapters.cache.num_pinned_pages(besides=digest)
-        if needed <= available:
-            return None
-        message = f"the request may need {needed} pages, the arena has {available} for it"
-        return Refusal("OUT_OF_PAGES", message)
+        self._admission.end(sequence)
 
     def schedule(self) -> list[ScheduledChunk]:
         """The next step; empty when nothing can run now."""
@@ -201,10 +151,12 @@ class Scheduler:
             may = is_meant(tenant) and self._room(tenant, step) > 0
             return may and self.sharing.may_start(tenant, self._is_served_least)
 
-        for sequence in self._admissible(may_start):
+        for sequence in self._admission.candidates(may_start):
             room = self._room(sequence.tenant, step)
-            if not self._start(sequence, room):
+            if not self._admission.start(sequence, room):
                 break
+            self._running[sequence.request_id] = sequence
+            self.sharing.started(sequence.tenant)
             self._add(sequence, min(sequence.num_uncomputed, room), step)
 
     def _is_served_least(self, tenant: str) -> bool:
@@ -246,47 +198,6 @@ class Scheduler:
         sequence.num_computed = 0
         self.num_preemptions += 1
         self._waiting.add(sequence)
-
-    def _admissible(self, may_start: Callable[[str], bool]) -> Iterator[Sequence]:
-        """Waiting sequences, in order, whose adapter is resident. The caller starts each."""
-        passed: list[Sequence] = []
-        for sequence in self._waiting.in_order(may_start):
-            readiness = self._prepare(sequence)
-            if readiness is Readiness.RESIDENT:
-                yield sequence
-                for other in passed:
-                    other.num_overtaken += 1
-            elif readiness is Readiness.NO_ROOM:
-                if sequence.num_overtaken >= self._limits.max_overtakes:
-                    return
-                passed.append(sequence)
-            if any(other.num_overtaken >= self._limits.max_overtakes for other in passed):
-                return
-
-    def _prepare(self, sequence: Sequence) -> Readiness:
-        if not sequence.adapter_digest:
-            return Readiness.RESIDENT
-        return self._adapters.prepare(sequence.adapter_digest, self._waiting.adapters)
-
-    def _start(self, sequence: Sequence, budget: int) -> bool:
-        """Moves a waiting sequence to the running ones, if its first pages can be had."""
-        if sequence.adapter_digest:
-            self._adapters.cache.acquire(sequence.adapter_digest)
-        num_cached = self._blocks.adopt_prefix(sequence)
-        length = num_cached + min(sequence.num_tokens - num_cached, budget)
-        if not self._memory.make_room(self._blocks.num_missing(sequence.request_id, length)):
-            self._blocks.release(sequence.request_id)
-            if sequence.adapter_digest:
-                self._adapters.cache.release(sequence.adapter_digest)
-            return False
-        self._blocks.extend(sequence.request_id, length)
-        sequence.start(num_cached)
-        self.num_prefix_queries += sequence.num_tokens
-        self.num_prefix_hits += num_cached
-        self._waiting.remove(sequence)
-        self._running[sequence.request_id] = sequence
-        self.sharing.started(sequence.tenant)
-        return True
 
     def _add(self, sequence: Sequence, num_tokens: int, step: StepPlan) -> None:
         """The next tokens of a running sequence, at its tenant's cost."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from inference_service.engine.request import EngineStats
+from inference_service.engine.self_report import EngineStats
 
 # Several short waits instead of a long one: when this process was stopped itself, as with the
 # whole machine, one of them is over at once, and the engine still has the others.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import Metric
 
-from inference_service.engine.request import EngineStats
+from inference_service.engine.self_report import EngineStats
 from inference_service.metrics.families import counter, gauge, gauges, histogram
 from inference_service.metrics.sample import Sample
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from prometheus_client.core import Metric
 
-from inference_service.engine.request import AdapterResidency
+from inference_service.engine.self_report import AdapterResidency
 from inference_service.metrics.families import gauge, gauges
 from inference_service.metrics.sample import Sample
 

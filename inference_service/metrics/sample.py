@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from inference_service.engine.request import EngineInfo, EngineStats
+from inference_service.engine.self_report import EngineInfo, EngineStats
 from inference_service.engine.step_stats import Distribution
 
 _WAIT_SECONDS: Final = 2.0

@@ -7,7 +7,7 @@ from inference_service.adapters.registry_watch import RegistryWatch
 from inference_service.adapters.store import AdapterStore
 from inference_service.admission import Admission
 from inference_service.engine.client import EngineClient, EngineDiedError
-from inference_service.engine.request import EngineStats
+from inference_service.engine.self_report import EngineStats
 from inference_service.known_adapters import KnownAdapters
 from inference_service.metrics.sample import RequestSample, Sample
 from inference_service.running_requests import RunningRequests

@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import Metric
 
-from inference_service.engine.request import EngineStats
+from inference_service.engine.self_report import EngineStats
 from inference_service.metrics.families import counter, gauge, histogram
 from inference_service.metrics.sample import Sample
 from inference_service.request_record import RequestRecord

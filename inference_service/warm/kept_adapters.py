@@ -7,7 +7,7 @@ from inference_service.adapter_loads import AdapterLoads
 from inference_service.adapters.artifact import ResolvedAdapter
 from inference_service.adapters.store import AdapterStore
 from inference_service.engine.client import EngineClient, EngineRefusedError
-from inference_service.engine.request import AdapterResidency
+from inference_service.engine.self_report import AdapterResidency
 from inference_service.engine_errors import translated_engine_errors
 from lorikeet.rpc.errors import FailedPreconditionError, LorikeetError
 

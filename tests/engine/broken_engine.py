@@ -5,7 +5,8 @@ import sys
 import zmq
 
 from inference_service.engine.__main__ import Channel
-from inference_service.engine.request import EngineInfo, Submit
+from inference_service.engine.request import Submit
+from inference_service.engine.self_report import EngineInfo
 
 INFO = EngineInfo(
     device="none",

@@ -8,7 +8,6 @@ from inference_service.engine.engine import Engine
 from inference_service.engine.page_copier import Copy
 from inference_service.engine.request import (
     Command,
-    EngineStats,
     GetStats,
     Load,
     Reply,
@@ -16,6 +15,7 @@ from inference_service.engine.request import (
     TokenLogprob,
     Unload,
 )
+from inference_service.engine.self_report import EngineStats
 
 
 @dataclass

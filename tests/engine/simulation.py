@@ -10,6 +10,7 @@ import torch
 from inference_service.engine.adapter_cache import AdapterCache
 from inference_service.engine.adapter_loader import AdapterLoader, AdapterSource, LoadedImage
 from inference_service.engine.adapter_manager import AdapterManager
+from inference_service.engine.admission import Admission
 from inference_service.engine.arena_memory import ArenaMemory
 from inference_service.engine.block_manager import BlockManager
 from inference_service.engine.eviction import EvictionQueue, RebuildCosts
@@ -113,8 +114,9 @@ class Simulation:
             costs,
             limits.max_resident,
         )
-        scheduler_limits = SchedulerLimits(limits.max_num_seqs, limits.budget, limits.max_overtakes)
-        self.scheduler = Scheduler(self.blocks, self.adapters, self.memory, scheduler_limits)
+        self.admission = Admission(self.blocks, self.adapters, self.memory, limits.max_overtakes)
+        scheduler_limits = SchedulerLimits(limits.max_num_seqs, limits.budget)
+        self.scheduler = Scheduler(self.admission, self.blocks, self.memory, scheduler_limits)
 
     def submit(
         self,
@@ -142,7 +144,7 @@ class Simulation:
         sampling = SamplingOptions(max_tokens=num_output, stop_token_ids=stop_ids)
         prompt = [start] * num_prompt
         submit = Submit(request_id, prompt, sampling, adapter, tenant, weight, priority)
-        refusal = self.scheduler.why_never(adapter, submit.max_num_tokens)
+        refusal = self.admission.why_never(adapter, submit.max_num_tokens)
         if refusal is None:
             self.scheduler.add(Sequence.from_submit(submit))
         else:
@@ -150,7 +152,7 @@ class Simulation:
         return request_id
 
     def step(self) -> list[ScheduledChunk]:
-        for sequence, refusal in self.scheduler.refuse_waiting(self.adapters.collect()):
+        for sequence, refusal in self.admission.refuse(self.adapters.collect()):
             self.refused[sequence.request_id] = refusal.reason
         if self.scheduler.is_short_of_pages:
             self._finish()
@@ -158,7 +160,7 @@ class Simulation:
         if not chunks and self._in_flight:
             self._finish()
             chunks = self.scheduler.schedule()
-        self.host.trim(self.scheduler.awaited_adapters)
+        self.host.trim(self.admission.awaited_adapters)
         assert len({chunk.sequence.request_id for chunk in chunks}) == len(chunks)
         assert sum(chunk.num_tokens for chunk in chunks) <= self.limits.budget
         assert self.scheduler.num_running <= self.limits.max_num_seqs
@@ -212,7 +214,7 @@ class Simulation:
 
     def charged(self, tenant: str) -> float:
         """What the fair queue counted for a tenant of weight 1."""
-        return self.scheduler._waiting._served[tenant]
+        return self.admission.waiting._served[tenant]
 
     def abort(self, request_id: int) -> None:
         if self.is_open(request_id):

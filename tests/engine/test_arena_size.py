@@ -13,7 +13,7 @@ from inference_service.engine.config import DEFAULT_MEMORY_BYTES, EngineConfig, 
 from inference_service.engine.device_memory import read_device_memory
 from inference_service.engine.largest_step import run_largest_step
 from inference_service.engine.model_runner import ModelRunner
-from inference_service.engine.request import DeviceMemory
+from inference_service.engine.self_report import DeviceMemory
 from inference_service.models.decoder import Decoder
 from inference_service.models.loader import load_weights
 from kernels.reference import ReferenceKernels

@@ -8,14 +8,8 @@ import torch
 
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
-from inference_service.engine.request import (
-    EngineStats,
-    GetStats,
-    Load,
-    SamplingOptions,
-    Submit,
-    TokenLogprob,
-)
+from inference_service.engine.request import GetStats, Load, SamplingOptions, Submit, TokenLogprob
+from inference_service.engine.self_report import EngineStats
 from tests.checkpoints import load_reference, scale_adapter, write_adapter
 from tests.engine.driver import Result, run_to_end
 from tests.engine.mixed import prompt_for

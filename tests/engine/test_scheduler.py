@@ -171,7 +171,7 @@ def test_a_preempted_request_finds_its_own_blocks_again() -> None:
         simulation.submit("a", 30, 60)
     simulation.run_to_end()
     assert simulation.scheduler.num_preemptions > 0
-    assert simulation.scheduler.num_prefix_hits > 0
+    assert simulation.admission.num_prefix_hits > 0
 
 
 REQUESTS = st.tuples(

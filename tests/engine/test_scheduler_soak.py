@@ -49,7 +49,7 @@ class Traffic:
     def _unload(self, adapter: str) -> None:
         simulation = self._simulation
         resident = simulation.cache.get(adapter)
-        if not simulation.adapters.knows(adapter) or simulation.scheduler.num_users(adapter):
+        if not simulation.adapters.knows(adapter) or simulation.admission.num_users(adapter):
             return
         if resident is None or resident.is_ready:
             simulation.prefixes.forget(adapter)
@@ -92,7 +92,7 @@ def test_no_request_is_lost_or_starves(overlap: bool) -> None:
     assert longest_wait < 1500
     assert simulation.scheduler.num_preemptions > 0
     assert simulation.memory.num_evictions > 0
-    assert simulation.scheduler.num_prefix_hits > 0
+    assert simulation.admission.num_prefix_hits > 0
 
 
 @pytest.mark.timeout(1800)

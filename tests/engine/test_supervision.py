@@ -15,8 +15,9 @@ import pytest
 from inference_service.engine.client import EngineDiedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.process import ChildEngineClient
-from inference_service.engine.request import EngineStats, SamplingOptions, TokenOutput
+from inference_service.engine.request import SamplingOptions, TokenOutput
 from inference_service.engine.restart_backoff import RestartBackoff
+from inference_service.engine.self_report import EngineStats
 from inference_service.engine.step_counts import StepCounts
 from inference_service.engine.watchdog import Patience, wait_until_stalled
 from tests.engine import broken_engine

@@ -11,14 +11,16 @@ from inference_service.engine.adapter_files import AdapterCorruptError, read_fil
 from inference_service.engine.client import EngineDiedError, EngineRefusedError
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.request import (
-    AdapterResidency,
     DeclaredFile,
-    DeviceMemory,
-    EngineInfo,
-    EngineStats,
     SamplingOptions,
     TokenLogprob,
     TokenOutput,
+)
+from inference_service.engine.self_report import (
+    AdapterResidency,
+    DeviceMemory,
+    EngineInfo,
+    EngineStats,
 )
 from inference_service.engine.step_counts import StepCounts
 
