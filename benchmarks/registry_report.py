@@ -41,11 +41,14 @@ class Latency:
 
 @dataclass(frozen=True)
 class Report:
+    """`filled_s`: from the start of the large registry until all its adapters were in memory."""
+
     machine: str
     mlflow: str
     throughput: list[Throughput]
     latency: list[Latency]
     many_to_few: dict[str, float]
+    filled_s: float | None
 
 
 def machine() -> str:
@@ -79,3 +82,5 @@ def print_report(report: Report) -> None:
     for what, ratio in report.many_to_few.items():
         table.add_row(what, f"{ratio:.2f}")
     console.print(table)
+    if report.filled_s is not None:
+        console.print(f"All adapters were in memory {report.filled_s:.0f} s after the start.")

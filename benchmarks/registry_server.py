@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ from tests.servers.postgresql import PostgresServer
 _PREFIX = "LORIKEET_REGISTRY_"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
+_FILL_SECONDS = 300
+_FILLED = re.compile(r"answered for from memory, ([\d.]+) s after the start")
 
 
 @dataclass
@@ -57,6 +61,15 @@ class RegistryServer:
         if self.process is not None:
             self.process.stop(_STOP_SECONDS)
             self.process = None
+
+    def wait_until_filled(self) -> float:
+        """Until it has read all its adapters into memory; seconds since its start, by its log."""
+        assert self.process is not None, "it was started"
+        for _ in range(_FILL_SECONDS):
+            if found := _FILLED.search(self.process.log_path.read_text()):
+                return float(found[1])
+            time.sleep(1)
+        raise TimeoutError("the registry did not read its adapters into memory")
 
     def restart(self) -> None:
         self.stop()

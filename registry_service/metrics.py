@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -114,8 +114,13 @@ class FeedMetrics:
         )
         resolutions = Counter(
             "lorikeet_resolutions",
-            "ResolveAdapter calls answered from this process's cache (hit) or the database (miss).",
+            "ResolveAdapter calls answered from this process's memory (hit) or by a query (miss).",
             ("cache",),
+            registry=registry,
+        )
+        self._catalog = Gauge(
+            "lorikeet_catalog_adapters",
+            "Adapters that ResolveAdapter is answered for from memory.",
             registry=registry,
         )
         self.hits = resolutions.labels("hit")
@@ -125,6 +130,9 @@ class FeedMetrics:
         """Follows `feed` from now on."""
         self._revision.set_function(lambda: feed.position)
         feed.tell(self._changed, lambda: None)
+
+    def show_catalog(self, catalog: Sized) -> None:
+        self._catalog.set_function(lambda: len(catalog))
 
     def _changed(self, change: Change) -> None:
         self._delay.observe(max(0.0, (datetime.now(UTC) - change.time).total_seconds()))

@@ -8,6 +8,7 @@ from lorikeet.rpc.feed_cache import FeedCache, Loaded
 from protos import registry_pb2 as pb
 from registry_service.access import Caller, check_may_speak_for
 from registry_service.calls import CallRunner
+from registry_service.catalog import Catalog
 from registry_service.feed import ChangeFeed
 from registry_service.metrics import FeedMetrics
 from registry_service.operations.resolution import (
@@ -26,13 +27,20 @@ _MAX_SECONDS = 60.0
 
 
 class Resolver:
-    """Facts by tenant and selector; a hit is answered without leaving the event loop."""
+    """Facts from the catalog, or as they were found in the database a moment ago; either is
+    answered without leaving the event loop."""
 
     def __init__(
-        self, runner: CallRunner, database: Database, feed: ChangeFeed, metrics: FeedMetrics
+        self,
+        runner: CallRunner,
+        database: Database,
+        catalog: Catalog,
+        feed: ChangeFeed,
+        metrics: FeedMetrics,
     ) -> None:
         self._runner = runner
         self._database = database
+        self._catalog = catalog
         self._feed = feed
         self._metrics = metrics
         self._facts: FeedCache[Asked, Facts] = FeedCache(_MAX_ENTRIES, feed.is_current)
@@ -56,7 +64,7 @@ class Resolver:
     ) -> pb.ResolveAdapterResponse:
         asked = parse_asked(request)
         check_may_speak_for(caller, asked.tenant.tenant, str(asked.adapter))
-        facts = self._facts.cached(asked)
+        facts = self._catalog.facts(asked) or self._facts.cached(asked)
         (self._metrics.hits if facts else self._metrics.misses).inc()
         if facts is None:
             load = partial(self._load, asked)

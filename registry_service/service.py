@@ -29,6 +29,8 @@ from registry_service.bootstrap import (
 )
 from registry_service.caller_cache import CallerCache
 from registry_service.calls import CallRunner
+from registry_service.catalog import Catalog
+from registry_service.catalog_reader import CatalogReader
 from registry_service.config import Settings
 from registry_service.feed import ChangeFeed
 from registry_service.metrics import RegistryMetrics
@@ -82,6 +84,9 @@ class RegistryService:
         self._feed = ChangeFeed()
         self._tail = Tail(self._database, self._feed)
         self._metrics.feed.watch(self._feed)
+        self._catalog = Catalog(self._feed)
+        self._metrics.feed.show_catalog(self._catalog)
+        self._reader = CatalogReader(self._database, self._catalog)
         self._sweeper = Sweeper(self._database, self._keeper, settings, self._metrics.collected)
         self._sampler = UsageSampler(self._database, self._metrics.tenants)
         self._background: list[asyncio.Task[None]] = []
@@ -95,7 +100,8 @@ class RegistryService:
         if self._settings.metrics_listen is not None:
             self._metrics_server = self._serve_metrics(self._settings.metrics_listen)
         address = await self._server.start(names)
-        self._background = [asyncio.create_task(self._sweeper.run())]
+        tasks = [self._sweeper.run(), self._reader.run()]
+        self._background = [asyncio.create_task(task) for task in tasks]
         if self._metrics_server is not None:
             self._background.append(asyncio.create_task(self._sampler.run()))
         await self._server.set_serving(True)
@@ -171,7 +177,7 @@ class RegistryService:
     def _add_servicers(self, runner: CallRunner, feed: ChangeFeed) -> None:
         server = self._server.server
         settings = self._settings
-        resolver = Resolver(runner, self._database, feed, self._metrics.feed)
+        resolver = Resolver(runner, self._database, self._catalog, feed, self._metrics.feed)
         watchers = Watchers(runner, feed, settings.heartbeat_seconds, settings.slow_watcher_seconds)
         adapters = AdapterServicer(runner, resolver, watchers)
         publisher = Publisher(runner, self._keeper, settings.max_artifact_bytes)
