@@ -23,6 +23,7 @@ import numpy as np
 import typer
 from safetensors.numpy import save_file
 
+from benchmarks.options import AsJson
 from lorikeet.admin import AdminClient
 from lorikeet.process import ServiceProcess
 from protos import registry_pb2 as pb
@@ -43,7 +44,7 @@ Reader = Callable[[], int]
 def main(
     mib: Annotated[int, typer.Option(help="Size of the weights.")] = 100,
     rounds: Annotated[int, typer.Option(help="How often each way of reading is measured.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Medians of MiB/s, and of the ratios within a round."""
     with tempfile.TemporaryDirectory() as temporary:

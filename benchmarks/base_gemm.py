@@ -7,7 +7,6 @@ Ours gives a row the same result in any batch; the others do not.
 
 import json
 from functools import partial
-from typing import Annotated
 
 import torch
 import typer
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.interleaved import DType, median_milliseconds, read_bandwidth
+from benchmarks.options import AsJson, Threads
 from kernels.cpu.linear import OneDnnLinear, PackedLinear
 from kernels.cpu.ops import CpuKernels
 from kernels.linear import PlainLinear
@@ -24,10 +24,10 @@ NUM_ROWS = (1, 8, 16, 64, 256)
 
 
 def main(
-    threads: Annotated[int, typer.Option(help="0: torch's own choice.")] = 0,
+    threads: Threads = 0,
     dtype: DType = DType.bfloat16,
     runs: int = 15,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Times every shape at every number of rows."""
     if threads:

@@ -24,12 +24,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import AsJson, Layers
 from benchmarks.shape_service import serving, write_adapters, write_served_model
 from lorikeet.admin import AdminClient
 from lorikeet.client import Client
@@ -156,12 +156,12 @@ class Streams:
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 4,
+    layers: Layers = 4,
     rank: int = 32,
     runs: int = 15,
     windows: int = 6,
     window_seconds: float = 5.0,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Times all of it, after one warm-up."""
     with _started(layers, rank) as (bench, client):

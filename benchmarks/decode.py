@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import AsJson
 from examples.demo.layout import ADAPTER_NAMES, ADAPTERS_DIR, BASE_DIR
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
@@ -44,7 +45,7 @@ def main(
     threads: Annotated[int, typer.Option(help="0: the engine's own choice.")] = 0,
     dtype: DType = DType.auto,
     runs: int = 9,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Times all batches `runs` times, after one warm-up."""
     engine = _start(EngineConfig(str(BASE_DIR), dtype=dtype.value, num_threads=threads))

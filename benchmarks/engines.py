@@ -28,6 +28,7 @@ from rich.progress import Progress
 from benchmarks.engine_process import EngineProcess, Launch, running
 from benchmarks.engine_results import OURS, Results
 from benchmarks.engine_scenarios import NUM_ADAPTERS, RANKS, SCENARIOS, Scenario
+from benchmarks.options import AsJson, Layers, Output
 from benchmarks.peers.driver import Setup
 from benchmarks.peers.launch import Peer, PeerMissingError, Prepared, prepare
 from benchmarks.report import Machine, Report, publish
@@ -73,7 +74,7 @@ class Stage:
 
 def main(
     peers: Annotated[str, typer.Option(help="Some of them with commas, or none.")] = "none",
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 22,
+    layers: Layers = 22,
     rounds: int = 3,
     files: Annotated[
         Path | None, typer.Option(help="Where checkpoint and adapters are kept for the next run.")
@@ -82,8 +83,8 @@ def main(
         Path | None, typer.Option(help="Of an environment with vLLM; as installed without it.")
     ] = None,
     llama_cpp_python: Annotated[Path | None, typer.Option(help="The same, of llama.cpp.")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    output: Annotated[Path | None, typer.Option(help="A file for the JSON.")] = None,
+    as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
     """Runs all scenarios `rounds` times, after a warm-up."""
     pythons = {Peer.vllm: vllm_python, Peer.vllm_lora: vllm_python}

@@ -23,6 +23,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import AsJson
 from benchmarks.stream_reader import Stream, read_streams
 from benchmarks.stub_engine import Round, processor_seconds_of
 from lorikeet.local import LocalStack
@@ -64,7 +65,7 @@ def main(
     streams: int = 256,
     rates: Annotated[str, typer.Option(help="Steps per second, each less than 600.")] = "10,40,80",
     seconds: float = 10.0,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """One round for each rate."""
     with _running() as service:

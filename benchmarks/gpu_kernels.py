@@ -22,6 +22,7 @@ from rich.table import Table
 
 from benchmarks.gather_bmm import GatherBmm
 from benchmarks.lora_arena import LoraArena
+from benchmarks.options import AsJson
 from benchmarks.timing import copy_bandwidth, seconds_per_call
 from kernels.gpu.ops import TritonKernels
 from kernels.lora_work import make_work
@@ -77,7 +78,7 @@ class Measured:
 def main(
     dtype: str = "bfloat16",
     smoke: Annotated[bool, typer.Option(help="Tiny, once, on any device.")] = False,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Times every case; a figure is the median of many replays."""
     if not smoke and not torch.cuda.is_available():

@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import AsJson, Layers
 from benchmarks.synthetic import write_adapter, write_tinyllama
 from inference_service.engine.adapter_files import declared_files
 from inference_service.engine.config import EngineConfig
@@ -44,9 +45,9 @@ class Row:
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 22,
+    layers: Layers = 22,
     instances: Annotated[int, typer.Option(help="Separate ones to run at once.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measures 3, 10 and 50 adapters of rank 64."""
     with tempfile.TemporaryDirectory() as root:

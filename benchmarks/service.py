@@ -14,7 +14,6 @@ import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -22,8 +21,10 @@ import typer
 from rich.progress import track
 
 from benchmarks.offline_load import OfflineLoad, make_engine
+from benchmarks.options import AsJson, Keep, Layers, Output
 from benchmarks.report import Machine, Report, Row, publish
 from benchmarks.shape_service import (
+    PROMPT_TOKENS,
     Served,
     serving,
     workspace,
@@ -42,7 +43,6 @@ from lorikeet.load.workload import PlannedRequest, Workload, plan
 _BAR = 0.95
 _STREAMS = 16
 _RANKS = (8, 16, 32, 64) * 4
-_PROMPT_TOKENS = tuple(range(5, 400))
 _MEMORY_GIB = 3
 
 
@@ -70,7 +70,7 @@ class Sides:
     async def run(self, adapters: list[str], waves: int) -> Pair:
         """Both sides on the same requests, of which no prompt was seen before."""
         number = next(self._rounds)
-        prompts = Prompts(_PROMPT_TOKENS, salt=str(number))
+        prompts = Prompts(PROMPT_TOKENS, salt=str(number))
         requests = list(_requests(adapters, waves * _STREAMS))
         offline = OfflineLoad(self._engine, prompts).closed(iter(requests), _STREAMS)
         inference = self._served.stack.inference
@@ -106,12 +106,12 @@ def _processor_seconds(process: psutil.Process) -> float:
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 22,
+    layers: Layers = 22,
     runs: int = 3,
     waves: Annotated[int, typer.Option(help="Requests of each stream, one after the other.")] = 1,
-    keep: Annotated[Path | None, typer.Option(help="Checkpoint and adapters stay here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    output: Annotated[Path | None, typer.Option(help="Also writes the JSON here.")] = None,
+    keep: Keep = None,
+    as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
     """Times both sides `runs` times, after one warm-up."""
     machine = Machine.measure()

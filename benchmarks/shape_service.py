@@ -17,6 +17,7 @@ from tests.inference.tokenizer_files import write_model
 
 TENANT = "bench"
 _SOURCE = "benchmark/tinyllama-shape"
+PROMPT_TOKENS = tuple(range(5, 400))  # what random prompts are made of: words, none of them special
 
 
 def write_served_model(directory: Path, layers: int) -> Path:

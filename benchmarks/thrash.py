@@ -22,8 +22,9 @@ import typer
 from rich.progress import track
 
 from benchmarks.offline_load import OfflineLoad, make_engine
+from benchmarks.options import AsJson, Keep, Layers, Output
 from benchmarks.report import Machine, Report, Row, publish
-from benchmarks.shape_service import workspace, write_adapters, write_served_model
+from benchmarks.shape_service import PROMPT_TOKENS, workspace, write_adapters, write_served_model
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from inference_service.engine.request import GetStats
@@ -36,7 +37,6 @@ from lorikeet.load.workload import PlannedRequest, Workload, plan
 
 _BAR = 2.0
 _NUM_ADAPTERS, _ROOM = 16, 8
-_PROMPT_TOKENS = tuple(range(5, 400))
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ class Run:
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 4,
+    layers: Layers = 4,
     rank: int = 16,
     rate: Annotated[float, typer.Option(help="Requests per second.")] = 4.0,
     requests: int = 100,
     runs: int = 2,
-    keep: Annotated[Path | None, typer.Option(help="Checkpoint and adapters stay here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    output: Annotated[Path | None, typer.Option(help="Also writes the JSON here.")] = None,
+    keep: Keep = None,
+    as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
     """Runs each side `runs` times, after a few requests to warm up."""
     machine = Machine.measure()
@@ -116,7 +116,7 @@ def _planned(names: list[str], rate: float, count: int, seed: int) -> Iterator[P
 
 def _run(engine: Engine, planned: Iterator[PlannedRequest], salt: str) -> Run:
     before = _stats(engine)
-    load = OfflineLoad(engine, Prompts(_PROMPT_TOKENS, salt))
+    load = OfflineLoad(engine, Prompts(PROMPT_TOKENS, salt))
     figures = LoadReport.of(load.opened(planned)).all
     assert not figures.num_failed, figures.failures
     after = _stats(engine)

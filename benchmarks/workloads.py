@@ -24,9 +24,10 @@ import typer
 from rich.progress import track
 
 from benchmarks.offline_load import OfflineLoad, make_engine
+from benchmarks.options import AsJson, Keep, Layers, Output
 from benchmarks.published import SloraLoad, punica_requests, scaled
 from benchmarks.report import Machine, Report, Row, publish
-from benchmarks.shape_service import workspace, write_adapters, write_served_model
+from benchmarks.shape_service import PROMPT_TOKENS, workspace, write_adapters, write_served_model
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
 from lorikeet.load.generator import Measured
@@ -38,7 +39,6 @@ _SLO_SECONDS: Final = 6.0
 _BATCH: Final = 16
 _ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")  # S-LoRA's and Punica's modules
 _NUM_TENANTS: Final = 1000
-_PROMPT_TOKENS: Final = tuple(range(5, 400))
 _MOST_REQUESTS_PER_SECOND: Final = 4096.0  # stands for an infinite rate
 
 
@@ -53,7 +53,7 @@ class Load:
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 4,
+    layers: Layers = 4,
     only: Annotated[str, typer.Option(help="slora, punica, sharegpt or tenants.")] = "",
     length_scale: Annotated[float, typer.Option(help="Of prompts and answers.")] = 0.125,
     ranks: Annotated[str, typer.Option(help="Adapter i has the i-th, over and over.")] = (
@@ -68,9 +68,9 @@ def main(
     requests: Annotated[int, typer.Option(help="Of a closed loop.")] = 32,
     memory_gib: float = 2.0,
     host_memory_gib: float = 4.0,
-    keep: Annotated[Path | None, typer.Option(help="Checkpoint and adapters stay here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    output: Annotated[Path | None, typer.Option(help="Also writes the JSON here.")] = None,
+    keep: Keep = None,
+    as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
     """One row for each load; all run on one engine, which knows every adapter."""
     machine = Machine.measure()
@@ -149,7 +149,7 @@ def _known(loads: list[Load], paths: list[Path]) -> dict[str, str]:
 
 
 def _run(engine: Engine, load: Load, length_scale: float) -> Measured:
-    driver = OfflineLoad(engine, Prompts(_PROMPT_TOKENS, load.name))
+    driver = OfflineLoad(engine, Prompts(PROMPT_TOKENS, load.name))
     requests = scaled(load.requests, length_scale)
     if load.concurrency is None:
         return driver.opened(requests)

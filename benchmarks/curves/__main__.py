@@ -19,6 +19,7 @@ from benchmarks.curves import concurrency, context, distinct, known, ranks, regi
 from benchmarks.curves.curve import Curve
 from benchmarks.curves.floor import Floor
 from benchmarks.curves.setting import Setting
+from benchmarks.options import AsJson, Layers
 from benchmarks.report import Machine, Report, publish
 
 _FAMILIES: dict[str, Callable[[Setting], list[Curve]]] = {
@@ -34,11 +35,11 @@ _FAMILIES: dict[str, Callable[[Setting], list[Curve]]] = {
 
 def main(
     names: Annotated[list[str], typer.Argument(help=f"all, or of {', '.join(_FAMILIES)}.")],
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 4,
+    layers: Layers = 4,
     rounds: int = 3,
     plots: Annotated[Path | None, typer.Option(help="Where to write SVG files.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where to write JSON files.")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measures curves, one family after the other."""
     chosen = list(_FAMILIES) if names == ["all"] else names
