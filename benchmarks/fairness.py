@@ -1,12 +1,12 @@
 """One tenant asks ten times as much as another: what that does to the other's first tokens.
 
-    python -m benchmarks.fairness [--layers 4] [--seconds 40] [--json]
+    python -m benchmarks.fairness [--prompt-tokens 64] [--output-tokens 32] [--seconds 40] [--json]
 
 First a closed loop says how many requests per second the machine bears. Then the victim asks
 `--load` of that (two tenants' shares are half of it each), alone, and again while the aggressor
-asks ten times as often, which is more than the machine bears: its queue only grows, and
-the tenants' shares decide. Requests are of 64 tokens in and 32 out, at random (Poisson) times, the
-victim's the same in both. The engine runs offline, the base model only: adapters are `thrash`'s.
+asks ten times as often, which is more than the machine bears: its queue only grows, and the
+tenants' shares decide. Requests come at random (Poisson) times, for the victim the same in both.
+The engine runs offline, the base model only: adapters are `thrash`'s.
 
 What is left of the ratio is steps: who comes while the machine idles begins at once, who comes
 while it is busy waits for the step that runs. With --load 0.3 the victim's bursts are more than its
@@ -17,18 +17,19 @@ import heapq
 import itertools
 import statistics
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 from rich.progress import track
 
 from benchmarks.offline_load import OfflineLoad
+from benchmarks.options import AsJson, Keep, Layers, Output
 from benchmarks.report import Machine, Report, Row, publish
-from benchmarks.shape_service import workspace, write_served_model
+from benchmarks.shape_service import PROMPT_TOKENS, workspace, write_served_model
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
+from lorikeet.load.lengths import UniformLengths
 from lorikeet.load.popularity import identical
 from lorikeet.load.prompts import Prompts
 from lorikeet.load.report import Figures
@@ -38,20 +39,26 @@ from lorikeet.load.workload import PlannedRequest, Workload, plan
 _BAR = 2.0
 _VICTIM, _AGGRESSOR = "victim", "aggressor"
 _TIMES_AS_OFTEN = 10
-_GRACE_SECONDS = 10.0  # for the victim's last requests, under the same load
 _APART = 1_000_000  # between the numbers of the tenants' requests: their prompts differ
-_PROMPT_TOKENS = tuple(range(5, 400))
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 4,
+    layers: Layers = 4,
     load: Annotated[float, typer.Option(help="The victim's, of what the machine bears.")] = 0.15,
+    prompt_tokens: Annotated[int, typer.Option(min=1, help="Of each request.")] = 64,
+    output_tokens: Annotated[int, typer.Option(min=1)] = 32,
+    capacity: Annotated[
+        float | None, typer.Option(help="Requests per second it bears, where that is known.")
+    ] = None,
     seconds: float = 40.0,
+    grace: Annotated[
+        float, typer.Option(help="Seconds for the victim's last requests, under the same load.")
+    ] = 10.0,
     runs: int = 2,
     max_num_batched_tokens: int = EngineConfig("").max_num_batched_tokens,
-    keep: Annotated[Path | None, typer.Option(help="The checkpoint stays here.")] = None,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    output: Annotated[Path | None, typer.Option(help="Also writes the JSON here.")] = None,
+    keep: Keep = None,
+    as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
     """Runs the victim alone and beside the aggressor, `runs` times in turns."""
     machine = Machine.measure()
@@ -61,20 +68,23 @@ def main(
             str(model), memory_bytes=2 << 30, max_num_batched_tokens=max_num_batched_tokens
         )
         engine = Engine(config)
-        capacity = _capacity(engine)
+        requests = _Requests(prompt_tokens, output_tokens)
+        capacity = capacity or _capacity(engine, requests)
         alone, beside = [], []
         for run in track(range(runs), "runs"):
-            victim = list(_planned(_VICTIM, load * capacity, seconds, run))
+            victim = list(requests.planned(_VICTIM, load * capacity, seconds, run))
             alone.append(_run(engine, iter(victim), run, None)[_VICTIM])
-            much = _planned(
-                _AGGRESSOR, _TIMES_AS_OFTEN * load * capacity, seconds + _GRACE_SECONDS, run
-            )
+            often = _TIMES_AS_OFTEN * load * capacity
+            much = requests.planned(_AGGRESSOR, often, seconds + grace, run)
             both = heapq.merge(victim, much, key=lambda request: request.due)
-            beside.append(_run(engine, both, run, seconds + _GRACE_SECONDS))
-            assert beside[-1][_VICTIM].num_requests == len(victim), "the victim starves"
+            beside.append(_run(engine, both, run, seconds + grace))
+            assert beside[-1][_VICTIM].num_requests == len(victim), (
+                "the victim starves, or needs more grace"
+            )
     title = (
-        f"A victim at {load * capacity:.1f} requests/s, an aggressor at {_TIMES_AS_OFTEN} times as "
-        f"many, a machine that bears {capacity:.1f}; {layers} layers: milliseconds to first tokens"
+        f"A victim at {load * capacity:.2g} requests/s, an aggressor at {_TIMES_AS_OFTEN} times as "
+        f"many, a machine that bears {capacity:.3g}; {prompt_tokens} tokens in and {output_tokens} "
+        f"out, {layers} layers: milliseconds to first tokens"
     )
     ratio = statistics.median(
         _p99(b[_VICTIM]) / _p99(a) for a, b in zip(alone, beside, strict=True)
@@ -91,32 +101,43 @@ def main(
     publish(Report(title, machine, rows), as_json, output)
 
 
-def _capacity(engine: Engine) -> float:
+@dataclass(frozen=True)
+class _Requests:
+    """Of one shape."""
+
+    prompt_tokens: int
+    output_tokens: int
+
+    def endless(self, tenant: str, rate: float | None, seed: int) -> Iterator[PlannedRequest]:
+        prompt = UniformLengths(self.prompt_tokens, self.prompt_tokens)
+        output = UniformLengths(self.output_tokens, self.output_tokens)
+        workload = Workload(identical, prompt, output)
+        return plan(workload, adapters=("",), tenants=(tenant,), rate=rate, seed=seed)
+
+    def planned(
+        self, tenant: str, rate: float, seconds: float, run: int
+    ) -> Iterator[PlannedRequest]:
+        first = _APART * (tenant == _AGGRESSOR)
+        requests = self.endless(tenant, rate, seed=2 * run + (tenant == _AGGRESSOR))
+        for request in itertools.takewhile(lambda request: request.due < seconds, requests):
+            yield replace(request, number=first + request.number)
+
+
+def _capacity(engine: Engine, requests: _Requests) -> float:
     """Requests per second of a closed loop of as many as run at once, after one of a few."""
     many = engine.info.max_num_seqs
     for salt, count in (("warm-up", 8), ("capacity", 3 * many)):
-        planned = itertools.islice(_requests(_VICTIM, None, 0), count)
-        load = OfflineLoad(engine, Prompts(_PROMPT_TOKENS, salt))
+        planned = itertools.islice(requests.endless(_VICTIM, None, 0), count)
+        load = OfflineLoad(engine, Prompts(PROMPT_TOKENS, salt))
         report = LoadReport.of(load.closed(planned, many))
     return report.all.requests_per_second
-
-
-def _requests(tenant: str, rate: float | None, seed: int) -> Iterator[PlannedRequest]:
-    return plan(Workload(identical), adapters=("",), tenants=(tenant,), rate=rate, seed=seed)
-
-
-def _planned(tenant: str, rate: float, seconds: float, run: int) -> Iterator[PlannedRequest]:
-    first = _APART * (tenant == _AGGRESSOR)
-    planned = _requests(tenant, rate, seed=2 * run + (tenant == _AGGRESSOR))
-    for request in itertools.takewhile(lambda request: request.due < seconds, planned):
-        yield replace(request, number=first + request.number)
 
 
 def _run(
     engine: Engine, planned: Iterator[PlannedRequest], run: int, cut_after: float | None
 ) -> dict[str, Figures]:
     """By tenant, of the requests that ended."""
-    load = OfflineLoad(engine, Prompts(_PROMPT_TOKENS, f"{run} {cut_after}"))
+    load = OfflineLoad(engine, Prompts(PROMPT_TOKENS, f"{run} {cut_after}"))
     report = LoadReport.of(load.opened(planned, cut_after))
     assert not report.all.num_failed, report.all.failures
     return report.by_tenant
