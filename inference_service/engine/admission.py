@@ -33,6 +33,7 @@ class Admission:
         self._blocks, self._adapters, self._memory = blocks, adapters, memory
         self._max_overtakes = max_overtakes
         self.waiting = FairQueue()
+        self.has_passed_over = False  # when last asked for candidates, one that only lacked pages
         self.num_prefix_queries = 0  # tokens of sequences that started, and those found cached
         self.num_prefix_hits = 0
 
@@ -76,6 +77,7 @@ class Admission:
     def candidates(self, may_start: Callable[[str], bool]) -> Iterator[Sequence]:
         """Waiting sequences, in order, whose adapter is resident; of tenants that `may_start`,
         which is asked before each. The caller starts each, or stops here."""
+        self.has_passed_over = False
         passed: list[Sequence] = []
         for sequence in self.waiting.in_order(may_start):
             readiness = self._prepare(sequence)
@@ -84,6 +86,7 @@ class Admission:
                 for other in passed:
                     other.num_overtaken += 1
             elif readiness is Readiness.NO_ROOM:
+                self.has_passed_over = True
                 if sequence.num_overtaken >= self._max_overtakes:
                     return
                 passed.append(sequence)

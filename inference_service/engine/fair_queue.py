@@ -4,6 +4,7 @@ Sheng et al., "Fairness in Serving Large Language Models" (2024): who was served
 weight is next, and a tenant that comes back brings next to no credit for the time it was away.
 """
 
+import heapq
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, KeysView
@@ -15,8 +16,9 @@ PROMPT_COST = 1.0
 OUTPUT_COST = 2.0
 
 # How much less than the others a tenant was served at most when its next request comes, in tokens
-# of weight 1. With no credit, the decodes of its running requests in that very step would put it
-# behind all others. One that was away brings as much as lets two short requests start together.
+# of weight 1, besides the prompt of that. With no credit, the decodes of its running requests in
+# that very step would put it behind all others. One that was away brings as much as lets two short
+# requests start together.
 _CREDIT = 256.0
 _CREDIT_OF_THE_ABSENT = 64.0
 
@@ -64,9 +66,11 @@ class FairQueue:
     def add(self, sequence: Sequence, *, is_tenant_absent: bool = False) -> None:
         """One that was preempted takes the place it had when it came.
 
-        `is_tenant_absent`: the tenant has no running sequence.
+        `is_tenant_absent`: the tenant has no running sequence. Where none of it waits either, what
+        this prompt costs is its credit too: once it is next, it stays so to the prompt's end.
         """
         credit = _CREDIT_OF_THE_ABSENT if is_tenant_absent else _CREDIT
+        credit += PROMPT_COST * sequence.num_prompt / sequence.weight
         insort(self._queue_of(sequence.tenant, credit), sequence, key=_place)
         self._weights[sequence.tenant] = sequence.weight
         self._by_id[sequence.request_id] = sequence
@@ -91,10 +95,14 @@ class FairQueue:
         weight = self._weights.get(tenant, 1.0)
         self._served[tenant] = self._served.get(tenant, 0.0) + cost / weight
 
+    def served(self, tenant: str) -> float:
+        """So far, in tokens of weight 1."""
+        return self._served.get(tenant, 0.0)
+
     def is_served_least(self, tenant: str, tenants: Iterable[str]) -> bool:
         """Whether none of `tenants` was served less."""
-        served = self._served.get(tenant, 0.0)
-        return all(self._served.get(other, 0.0) >= served for other in tenants)
+        served = self.served(tenant)
+        return all(self.served(other) >= served for other in tenants)
 
     def owes(self, tenant: str) -> bool:
         """Whether it was served more than a tenant that waits."""
@@ -104,21 +112,22 @@ class FairQueue:
         """Each waiting sequence once. What is charged, or removed, in between counts for the rest.
 
         Sequences of a tenant for which `may_start` is false, asked before each, are left out. The
-        caller may remove the sequence it was given last, and no other.
+        caller may remove the sequence it was given last, and charge its tenant, and no other.
         """
+        order = [(self._served[t], number, t) for number, t in enumerate(self._waiting)]
+        heapq.heapify(order)
         indices = dict.fromkeys(self._waiting, 0)
-        while indices:
-            tenant = min(indices, key=self._served.__getitem__)
+        while order:
+            _, number, tenant = heapq.heappop(order)
             if not may_start(tenant):
-                del indices[tenant]
                 continue
             sequences = self._waiting[tenant]
             sequence = sequences[indices[tenant]]
             yield sequence
             if indices[tenant] < len(sequences) and sequences[indices[tenant]] is sequence:
                 indices[tenant] += 1
-            if indices[tenant] >= len(sequences):
-                del indices[tenant]
+            if indices[tenant] < len(sequences):
+                heapq.heappush(order, (self._served[tenant], number, tenant))
 
     def _queue_of(self, tenant: str, credit: float) -> list[Sequence]:
         if tenant not in self._waiting:

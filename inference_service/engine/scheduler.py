@@ -1,5 +1,6 @@
 """Continuous batching: which tokens of which sequences run in the next step. No torch here."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -94,22 +95,33 @@ class Scheduler:
         return step.chunks
 
     def _choose(self, step: StepPlan) -> None:
-        """Admits nothing where pages ran out: that would only take turns at them."""
+        """Decodes, then prompts; where a prompt calls, others' decodes sit the step out, but once.
+
+        Admits nothing where pages ran out: that would only take turns at them.
+        """
         self._is_short_of_pages = False
         staying, yielding, prefilling, owing = self._running_by_urgency()
-        self._continue(staying, step)
-        may_yield = bool(yielding) and not (self._has_yielded or self._is_short_of_pages)
-        self._has_yielded = may_yield and self._yield(step)
+        may_call = self.sharing.is_shared and not self._admission.has_passed_over
+        calling = self._calling(prefilling) if may_call else set()
+        yields_to = calling if yielding and not self._has_yielded else set()
+        self._continue([s for s in staying if s.tenant not in yields_to], step)
+        if yields_to and not self._is_short_of_pages:
+            called = [s for s in prefilling if s.tenant in yields_to]
+            self._has_yielded = self._add_prompts(called, yields_to, step)
+        else:
+            self._has_yielded = False
         if self._has_yielded:
             return
-        self._continue([*yielding, *prefilling], step)
-        if not self._is_short_of_pages:
-            self._admit(step)
+        own = [s for s in staying if s.tenant in yields_to]
+        self._continue([*own, *yielding], step)
+        self._add_prompts(prefilling, calling, step)
+        self._admit(step)
         self._continue(owing, step)
 
     def _running_by_urgency(self) -> tuple[list[Sequence], ...]:
         """Those that decode, apart those that may be left out once; those with more of their prompt
-        to compute, in order of admission, apart those of tenants served more than one that waits.
+        to compute, of tenants served least first, apart those of tenants served more than one that
+        waits.
 
         None that only waits for its last token to arrive.
         """
@@ -124,12 +136,29 @@ class Scheduler:
                 (yielding if yields else staying).append(sequence)
             else:
                 (owing if self._waiting.owes(tenant) else prefilling).append(sequence)
+        for group in (prefilling, owing):
+            group.sort(key=lambda sequence: self._waiting.served(sequence.tenant))
         return groups
 
-    def _yield(self, step: StepPlan) -> bool:
-        """Adds prompts of tenants below their share that are next; whether there is any."""
+    def _calling(self, prefilling: list[Sequence]) -> set[str]:
+        """Tenants below their share that have prompts to begin or to continue, and were served no
+        more than those who wait with a share of their own."""
+        served, is_below_share = self._waiting.served, self.sharing.is_below_share
+        waiting = self._waiting.tenants
+        least = min((served(t) for t in waiting if not is_below_share(t)), default=math.inf)
+        tenants = {*waiting, *(sequence.tenant for sequence in prefilling)}
+        return {t for t in tenants if is_below_share(t) and served(t) <= least}
+
+    def _add_prompts(self, prefilling: list[Sequence], calling: set[str], step: StepPlan) -> bool:
+        """Those that have begun, and new ones of tenants that call; whether there is any.
+
+        A new one goes before the long ones of others.
+        """
         num_chunks = len(step.chunks)
-        self._admit(step, lambda t: self.sharing.is_below_share(t) and not self._waiting.owes(t))
+        with_long_ones = {sequence.tenant for sequence in prefilling}
+        self._admit(step, (calling - with_long_ones).__contains__)
+        self._continue(prefilling, step)
+        self._admit(step, calling.__contains__)
         return len(step.chunks) > num_chunks
 
     def _continue(self, sequences: list[Sequence], step: StepPlan) -> None:
@@ -137,7 +166,7 @@ class Scheduler:
         for sequence in sequences:
             room = step.max_tokens - step.num_tokens
             if sequence.num_uncomputed > 1:
-                room = self._room(sequence.tenant, step)
+                room = self._room(sequence.tenant, step, is_begun=True)
             num_tokens = min(sequence.num_uncomputed, room)
             if num_tokens <= 0 or sequence.request_id not in self._running:
                 continue  # no room left, or preempted a moment ago
@@ -146,14 +175,17 @@ class Scheduler:
 
     def _admit(self, step: StepPlan, is_meant: Callable[[str], bool] = lambda _: True) -> None:
         """Adds the first tokens of waiting sequences, of the tenants that are meant."""
+        if self._is_short_of_pages or step.is_closed:
+            return
 
         def may_start(tenant: str) -> bool:
-            may = is_meant(tenant) and self._room(tenant, step) > 0
+            may = is_meant(tenant) and self._room(tenant, step, is_begun=False) > 0
             return may and self.sharing.may_start(tenant, self._is_served_least)
 
         for sequence in self._admission.candidates(may_start):
-            room = self._room(sequence.tenant, step)
+            room = self._room(sequence.tenant, step, is_begun=False)
             if not self._admission.start(sequence, room):
+                step.is_closed = True
                 break
             self._running[sequence.request_id] = sequence
             self.sharing.started(sequence.tenant)
@@ -162,10 +194,12 @@ class Scheduler:
     def _is_served_least(self, tenant: str) -> bool:
         return self._waiting.is_served_least(tenant, self.sharing.tenants)
 
-    def _room(self, tenant: str, step: StepPlan) -> int:
-        """For how many more tokens of the tenant's prompts the step has room."""
-        limit = self.sharing.max_step_tokens(tenant, step.max_tokens, step.num_decoding)
-        return limit - step.num_tokens
+    def _room(self, tenant: str, step: StepPlan, *, is_begun: bool) -> int:
+        """For how many more tokens the step has room, of a prompt of the tenant."""
+        most = self.sharing.max_step_tokens(
+            tenant, step.max_tokens, step.num_decoding, is_begun=is_begun
+        )
+        return most - step.num_tokens
 
     def _extend(self, sequence: Sequence, num_tokens: int, chunks: list[ScheduledChunk]) -> bool:
         """Pages for the next tokens of a running sequence, if need be from one admitted later.

@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 _REMEMBERED: Final = 60.0  # seconds for which a tenant counts after its last request
-_STEP_SECONDS: Final = 0.05  # what a step should take at most; it is more on slow processors:
-# no fewer of prompts, or most of the step would be reading weights. Who is below its share may have
+_DECODE: Final = 1.4  # tokens of a prompt take as long: it has logits, and its keys for itself
+_STEP_SECONDS: Final = 0.04  # what a step should take at most; it is more on slow processors:
+# of fewer tokens in all, most of a step would be reading weights. Who is below its share may have
 # more, so that its requests which come together start together.
-_LEAST_PROMPT_TOKENS: Final = 32
+_LEAST_TOKENS: Final = 32
 _LEAST_BELOW_SHARE: Final = 128
 _KEPT_SHARE: Final = 8  # one place in so many is kept for tenants that are below their share
 
@@ -63,22 +64,32 @@ class Sharing:
 
     def ran(self, num_prompt: int, num_decoded: int, seconds: float) -> None:
         """A step; those of mostly prompts tell what a token takes."""
-        if num_prompt < max(num_decoded, _LEAST_PROMPT_TOKENS):
+        if num_prompt < max(num_decoded, _LEAST_TOKENS):
             return
-        each = seconds / (num_prompt + num_decoded)
+        each = seconds / (num_prompt + _DECODE * num_decoded)
         known = self._seconds_per_token
         self._seconds_per_token = each if known is None else known + 0.2 * (each - known)
 
-    def max_step_tokens(self, tenant: str, limit: int, num_decoding: int) -> int:
+    def max_step_tokens(self, tenant: str, limit: int, num_decoding: int, *, is_begun: bool) -> int:
         """At most `limit`; with several tenants, as many as a step of a bearable length has.
 
-        In a step that has so many, no prompt of this tenant is begun or continued.
+        In a step that has so many, no prompt of this tenant is begun, or continued if `is_begun`.
         """
-        if not self._is_shared or self._seconds_per_token is None:
+        if not self.is_shared or self._seconds_per_token is None:
             return limit
-        bearable = int(_STEP_SECONDS / self._seconds_per_token)
-        least = _LEAST_BELOW_SHARE if self.is_below_share(tenant) else _LEAST_PROMPT_TOKENS
-        return min(limit, max(bearable, num_decoding + least))
+        bearable = int(_STEP_SECONDS / self._seconds_per_token - _DECODE * num_decoding)
+        least = self._least_of_prompts(tenant, num_decoding, is_begun)
+        return min(limit, num_decoding + max(bearable, least))
+
+    def _least_of_prompts(self, tenant: str, num_decoding: int, is_begun: bool) -> int:
+        """For how many tokens there is room, however long the step is by its decodes alone.
+
+        Who has its share begins nothing beside many decodes, or there would be ever more of them,
+        and goes on with what is begun, or it might never end.
+        """
+        if self.is_below_share(tenant):
+            return _LEAST_BELOW_SHARE
+        return _LEAST_TOKENS if is_begun else max(0, _LEAST_TOKENS - num_decoding)
 
     def yields(self, tenant: str, num_decoding: int) -> bool:
         """Whether, of a step that is too long already, a tenant's decodes may be left out once.
@@ -86,9 +97,10 @@ class Sharing:
         So that a prompt of a tenant below its share, which waited for one such step, need not take
         part in the next.
         """
-        if not self._is_shared or self._seconds_per_token is None or self.is_below_share(tenant):
+        if not self.is_shared or self._seconds_per_token is None or self.is_below_share(tenant):
             return False
-        return (num_decoding + _LEAST_PROMPT_TOKENS) * self._seconds_per_token > _STEP_SECONDS
+        num_tokens = _DECODE * num_decoding + _LEAST_TOKENS
+        return num_tokens * self._seconds_per_token > _STEP_SECONDS
 
     def may_start(self, tenant: str, is_served_least: Callable[[str], bool]) -> bool:
         """Whether the tenant may take one more place.
@@ -96,7 +108,7 @@ class Sharing:
         The last few are for tenants that are below their share, or were served least of all.
         """
         num_free = self._max_num_seqs - self._places.total()
-        if not self._is_shared or num_free > self._max_num_seqs // _KEPT_SHARE:
+        if not self.is_shared or num_free > self._max_num_seqs // _KEPT_SHARE:
             return num_free > 0
         return num_free > 0 and (self.is_below_share(tenant) or is_served_least(tenant))
 
@@ -113,5 +125,6 @@ class Sharing:
         self._left_waiting = frozenset(tenants)
 
     @property
-    def _is_shared(self) -> bool:
+    def is_shared(self) -> bool:
+        """Whether several tenants asked for something lately."""
         return len(self._last_request) > 1

@@ -39,11 +39,15 @@ class ScheduledChunk:
 
 @dataclass
 class StepPlan:
-    """What was chosen so far for a step of at most `max_tokens`."""
+    """What was chosen so far for a step of at most `max_tokens`.
+
+    `is_closed`: there are no pages for who is next, so nobody else is admitted.
+    """
 
     max_tokens: int
     num_tokens: int = 0
     num_decoding: int = 0
+    is_closed: bool = False
     chunks: list[ScheduledChunk] = field(default_factory=list)
 
     def add(self, chunk: ScheduledChunk) -> None:

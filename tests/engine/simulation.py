@@ -66,6 +66,8 @@ def _image(digest: str) -> LoadedImage | Refusal:
 
 @dataclass
 class Limits:
+    """`seconds_per_token`: what each token adds to a step; 0: the scheduler learns of no times."""
+
     num_pages: int = 64
     max_num_seqs: int = 4
     budget: int = 64
@@ -74,6 +76,7 @@ class Limits:
     max_resident: int = 0
     steps_per_load: int = 3
     overlap: bool = False
+    seconds_per_token: float = 0.0
 
 
 @dataclass
@@ -171,7 +174,16 @@ class Simulation:
         if not self.limits.overlap:
             self._finish()
         self.num_steps += 1
+        if self.limits.seconds_per_token:
+            self._observe(chunks)
         return chunks
+
+    def _observe(self, chunks: list[ScheduledChunk]) -> None:
+        """As the engine does of each step that has run."""
+        num_tokens = sum(chunk.num_tokens for chunk in chunks)
+        num_decoded = sum(chunk.num_tokens == 1 for chunk in chunks)
+        seconds = num_tokens * self.limits.seconds_per_token
+        self.scheduler.sharing.ran(num_tokens - num_decoded, num_decoded, seconds)
 
     def _launch(self, chunk: ScheduledChunk) -> None:
         sequence = chunk.sequence

@@ -193,6 +193,7 @@ REQUESTS = st.tuples(
     host_bytes=st.integers(0, 20),
     max_resident=st.integers(0, 2),
     overlap=st.booleans(),
+    seconds_per_token=st.sampled_from([0.0, 0.001, 0.01, 1.0]),
 )
 def test_every_request_ends_under_any_pressure(
     requests: list[tuple[str, int, int, str, int, int]],
@@ -202,9 +203,10 @@ def test_every_request_ends_under_any_pressure(
     host_bytes: int,
     max_resident: int,
     overlap: bool,
+    seconds_per_token: float,
 ) -> None:
     limits = Limits(num_pages, max_num_seqs, budget, 3, host_bytes, max_resident)
-    limits.overlap = overlap
+    limits.overlap, limits.seconds_per_token = overlap, seconds_per_token
     simulation = Simulation(limits)
     for number, request in enumerate(requests):
         tenant, num_prompt, num_output, adapter, num_steps, stops_after = request
