@@ -36,11 +36,11 @@ def median_milliseconds(calls: Sequence[Callable[[], object]], runs: int) -> lis
     return [1000 * statistics.median(times) for times in seconds]
 
 
-def read_bandwidth() -> float:
-    """GB/s that reading memory gives with the threads in use: the best of some sums."""
+def read_bandwidth(runs: int = 15) -> float:
+    """GB/s that reading memory gives with the threads in use: the best of `runs` sums."""
     block = torch.ones(64 << 20)
     seconds = []
-    for _ in range(15):
+    for _ in range(runs):
         began = clock()
         block.sum()
         seconds.append(clock() - began)

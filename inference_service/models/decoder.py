@@ -106,10 +106,9 @@ class Decoder:
         plan: LoraPlan | None,
     ) -> torch.Tensor:
         """One base GEMM for all rows, then each adapter's own part for its rows."""
-        y = module(x)
-        if plan is not None:
-            self._kernels.lora_apply(y, x, arena, plan, site, index)
-        return y
+        if plan is None:
+            return module(x)
+        return self._kernels.adapted_linear(module, x, arena, plan, site, index)
 
 
 def _site(spec: DecoderSpec, device: torch.device, modules: tuple[str, ...]) -> LoraSite:

@@ -32,6 +32,7 @@ _VECTORISED = ("-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros")
 _REORDERED = ("-fassociative-math",)
 _SOURCES = {
     "lora.c": (),
+    "adapted_gemm.c": (),
     "gemm.c": (),
     "attention.c": (),
     "kv_cache.c": _REORDERED,

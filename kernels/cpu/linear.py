@@ -8,7 +8,13 @@ import torch
 from kernels.cpu import huge_pages
 
 _PANEL = 32  # columns of the result that gemm.c works on together
-_PARALLEL_WORK = 200_000  # multiply-adds, below which waking the other threads costs more
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("weights", "bias")),
+        *((name, ctypes.c_int64) for name in ("in_features", "out_features")),
+    ]
 
 
 class PackedLinear:
@@ -27,10 +33,12 @@ class PackedLinear:
         self._in_features = weights[0].shape[1]
         self._bias = None if bias is None else bias.contiguous()
         self._packed = self._pack(library, weights)
-        self._arguments = (
+        self._packed_width = self._packed.shape[1] * self._packed.shape[3]
+        self._linear = _Linear(
             *(self._packed.data_ptr(), None if self._bias is None else self._bias.data_ptr()),
             *(self._in_features, self._out_features),
         )
+        self.address = ctypes.addressof(self._linear)
 
     def _pack(self, library: ctypes.CDLL, weights: Sequence[torch.Tensor]) -> torch.Tensor:
         dtype, step = weights[0].dtype, 4 // weights[0].itemsize
@@ -58,17 +66,21 @@ class PackedLinear:
         return by_row[: self._out_features, : self._in_features].contiguous()
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        num_rows, work = x.shape[0], x.shape[0] * self._packed.numel()
-        assert x.shape[1] == self._in_features
+        x, y, packed_x = self.room_for(x)
+        self._gemm(
+            *(self.address, y.data_ptr(), packed_x.data_ptr(), x.data_ptr()),
+            *(x.stride(0), x.shape[0]),
+        )
+        return y
+
+    def room_for(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """x with rows that have no gaps, room for y, and for x as gemm.c packs it."""
+        num_rows, in_features = x.shape
+        assert in_features == self._in_features
         assert x.dtype == self._packed.dtype
         x = x if x.stride(1) == 1 else x.contiguous()
         y = x.new_empty(num_rows, self._out_features)
-        packed_x = x.new_empty(num_rows, self._packed.shape[1] * self._packed.shape[3])
-        self._gemm(
-            *(*self._arguments, y.data_ptr(), packed_x.data_ptr(), x.data_ptr()),
-            *(x.stride(0), num_rows, work >= _PARALLEL_WORK),
-        )
-        return y
+        return x, y, x.new_empty(num_rows, self._packed_width)
 
     def rows(self, indices: torch.Tensor) -> torch.Tensor:
         indices = indices.long()

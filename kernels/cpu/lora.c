@@ -1,4 +1,5 @@
 // y[row] += (x[row] A^T) B for rows of many adapters of any rank; see LoraPlan in kernels/layouts.py.
+#include "lora.h"
 #include "lora_expand.h"
 #include "lora_shrink.h"
 
@@ -76,17 +77,21 @@ static int is_worth_waking(const Work *work) {
 }
 
 // One parallel region per site: the barrier between the two phases is the only synchronisation.
-EXPORT void lora_apply(const Plan *plan, const Slice *slices, int32_t num_slices,
-                       int32_t in_features, int32_t layer, scalar *y, int64_t y_stride,
-                       const scalar *x, int64_t x_stride) {
-    Work work = {plan, slices, num_slices, in_features, layer, 0, y, x, y_stride, x_stride};
-    find_parts(&work, DOT_ROWS, STRIP);
-    if (work.num_parts == 0) return;
-#pragma omp parallel if (is_worth_waking(&work))
+void add_adapters(Work *work) {
+    find_parts(work, DOT_ROWS, STRIP);
+    if (work->num_parts == 0) return;
+#pragma omp parallel if (is_worth_waking(work))
     {
-        Worker worker = {&work, omp_get_thread_num(), omp_get_num_threads()};
+        Worker worker = {work, omp_get_thread_num(), omp_get_num_threads()};
         shrink(&worker);
 #pragma omp barrier
         expand(&worker);
     }
+}
+
+EXPORT void lora_apply(const Plan *plan, const Slice *slices, int32_t num_slices,
+                       int32_t in_features, int32_t layer, scalar *y, int64_t y_stride,
+                       const scalar *x, int64_t x_stride) {
+    Work work = {plan, slices, num_slices, in_features, layer, 0, y, x, y_stride, x_stride};
+    add_adapters(&work);
 }

@@ -13,6 +13,8 @@ enum { DOT_ROWS = 4, DOT_TOKENS = 4 };
 #else
 enum { DOT_ROWS = 2, DOT_TOKENS = 2 };
 #endif
+// Few tokens wait for memory: it is read faster where fewer rows lie side by side.
+enum { FEW_TOKENS = 2, FEW_ROWS = 2 };
 
 #if defined(LORIKEET_BF16) && defined(__AVX512BF16__)
 #include <immintrin.h>
@@ -80,11 +82,13 @@ INLINE void dots(float *const *shrunk, const scalar *const *x, const scalar *a, 
             shrunk[token][row] = sum_lanes(sums[row][token]);
 }
 
-// A row of A is worked on alone where no DOT_ROWS of them are left.
-#define DOTS(tokens)                                                                       \
+static int most_rows(int tokens) { return tokens <= FEW_TOKENS ? FEW_ROWS : DOT_ROWS; }
+
+// A row of A is worked on alone where a group of rank rows is not whole.
+#define DOTS(tokens, most)                                                                 \
     case tokens:                                                                           \
-        if (rows == DOT_ROWS)                                                              \
-            dots(shrunk, x, a, width, ahead, DOT_ROWS, tokens);                            \
+        if (rows == most)                                                                  \
+            dots(shrunk, x, a, width, ahead, most, tokens);                                \
         else                                                                               \
             dots(shrunk, x, a, width, ahead, 1, tokens);                                   \
         break;
@@ -93,30 +97,37 @@ DISPATCHED static void multiply_rows(float *const *shrunk, const scalar *const *
                                      const scalar *a, int64_t width, const Rows *ahead,
                                      int rows, int tokens) {
     switch (tokens) {
-        DOTS(1) DOTS(2)
+        DOTS(1, FEW_ROWS) DOTS(2, FEW_ROWS)
 #ifdef __AVX512F__
-        DOTS(3) DOTS(4)
+        DOTS(3, DOT_ROWS) DOTS(4, DOT_ROWS)
 #endif
     }
+}
+
+// What is fetched while some rows of a group are worked on: those in their place of the next one.
+static Rows beside(const Rows *ahead, int first, int rows, int is_last) {
+    int left = ahead->rows > first ? ahead->rows - first : 0;
+    return (Rows){ahead->first + first * ahead->stride, ahead->stride,
+                  is_last || left < rows ? left : rows, ahead->columns};
 }
 
 // One group of rank rows for all tokens of a tile; `ahead` is fetched meanwhile.
 static void shrink_group(const Work *work, const Part *part, int row, Rows ahead) {
     const Plan *plan = work->plan;
     Rows group = rows_of_a(work, part, row, DOT_ROWS);
-    int rows = group.rows == DOT_ROWS ? DOT_ROWS : 1;
     int end = part->tile.start + part->tile.count;
-    for (int token = part->tile.start; token < end; token += DOT_TOKENS) {
+    for (int token = part->tile.start; token < end; token += DOT_TOKENS, ahead.rows = 0) {
         int tokens = end - token < DOT_TOKENS ? end - token : DOT_TOKENS;
+        int rows = group.rows == DOT_ROWS ? most_rows(tokens) : 1;
         float *shrunk[DOT_TOKENS];
         const scalar *x[DOT_TOKENS];
         for (int i = 0; i < tokens; i++) x[i] = work->x + plan->rows[token + i] * work->x_stride;
         for (int first = 0; first < group.rows; first += rows) {
+            Rows next = beside(&ahead, first, rows, first + rows >= group.rows);
             for (int i = 0; i < tokens; i++)
                 shrunk[i] = shrunk_row(work, token + i, part) + row + first;
-            multiply_rows(shrunk, x, group.first + first * group.stride, group.stride, &ahead,
-                          rows, tokens);
-            ahead.rows = 0;
+            multiply_rows(shrunk, x, group.first + first * group.stride, group.stride, &next, rows,
+                          tokens);
         }
     }
 }

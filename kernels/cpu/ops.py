@@ -1,7 +1,7 @@
 """The C kernels behind the signatures of kernels/reference.py."""
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -39,7 +39,7 @@ class _Cache(ctypes.Structure):
 
 _SIGNATURES = {
     "gemm_pack": [*(_POINTER,) * 2, *(_LONG,) * 4],
-    "gemm": [*(_POINTER, _POINTER, _LONG, _LONG), *(_POINTER,) * 3, _LONG, _LONG, _INT],
+    "gemm": [*(_POINTER,) * 4, _LONG, _LONG],
     "rms_norm": [_POINTER, _POINTER, _POINTER, _POINTER, _INT, _INT, _FLOAT],
     "layer_norm": [*(_POINTER,) * 5, _INT, _INT, _FLOAT],
     "silu_mul": [_POINTER, _POINTER, _INT, _INT],
@@ -50,6 +50,10 @@ _SIGNATURES = {
     ],
     "attention": [_POINTER, _POINTER, _POINTER, _LONG, _FLOAT, _INT, _INT],
     "lora_apply": [*(_POINTER, _POINTER, _INT, _INT, _INT, _POINTER, _LONG, _POINTER, _LONG)],
+    "adapted_gemm": [
+        *(_POINTER, _POINTER, _POINTER, _INT, _INT),
+        *(_POINTER, _POINTER, _POINTER, _LONG, _LONG),
+    ],
 }
 
 
@@ -195,13 +199,37 @@ class CpuKernels:
         site: LoraSite,
         layer: int,
     ) -> None:
+        self.library.lora_apply(
+            *(self._address_of(plan, arena), site.table.data_ptr(), len(site.slices)),
+            *(site.in_features, layer, y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0)),
+        )
+
+    def adapted_linear(
+        self,
+        linear: Callable[[torch.Tensor], torch.Tensor],
+        x: torch.Tensor,
+        arena: torch.Tensor,
+        plan: LoraPlan,
+        site: LoraSite,
+        layer: int,
+    ) -> torch.Tensor:
+        if not isinstance(linear, PackedLinear):
+            y = linear(x)
+            self.lora_apply(y, x, arena, plan, site, layer)
+            return y
+        x, y, packed_x = linear.room_for(x)
+        self.library.adapted_gemm(
+            *(linear.address, self._address_of(plan, arena), site.table.data_ptr()),
+            *(len(site.slices), layer, y.data_ptr(), packed_x.data_ptr(), x.data_ptr()),
+            *(x.stride(0), x.shape[0]),
+        )
+        return y
+
+    def _address_of(self, plan: LoraPlan, arena: torch.Tensor) -> int:
         prepared = self._prepared
         if prepared is None or prepared.plan is not plan:
             prepared = self._prepared = _PreparedPlan(plan, arena)
-        self.library.lora_apply(
-            *(prepared.address, site.table.data_ptr(), len(site.slices), site.in_features, layer),
-            *(y.data_ptr(), y.stride(0), x.data_ptr(), x.stride(0)),
-        )
+        return prepared.address
 
 
 class _PreparedPlan:

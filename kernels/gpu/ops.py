@@ -1,6 +1,6 @@
 """The Triton kernels behind the signatures of kernels/reference.py."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import triton
@@ -145,6 +145,19 @@ class TritonKernels:
         layer: int,
     ) -> None:
         self._lora.apply(y, x, arena, plan, site, layer)
+
+    def adapted_linear(
+        self,
+        linear: Callable[[torch.Tensor], torch.Tensor],
+        x: torch.Tensor,
+        arena: torch.Tensor,
+        plan: LoraPlan,
+        site: LoraSite,
+        layer: int,
+    ) -> torch.Tensor:
+        y = linear(x)
+        self.lora_apply(y, x, arena, plan, site, layer)
+        return y
 
 
 def _cache(arena: torch.Tensor, layout: KvLayout, layer: int, batch: TokenBatch) -> tuple:
