@@ -1,6 +1,7 @@
 """Attention over the paged cache on a CPU, all layers of a model's step: ours and torch's.
 
     python -m benchmarks.attention_cpu [--model llama-3-8b] [--threads N] [--dtype float32] [--json]
+    python -m benchmarks.attention_cpu --errors
 
 torch's scaled_dot_product_attention gets dense keys and values, and a mask where a chunk of a
 prompt is not its first; ours reads pages, and gives a token the same result however its prompt is
@@ -19,6 +20,7 @@ import typer
 from rich.progress import track
 from torch.nn.functional import scaled_dot_product_attention
 
+from benchmarks.attention_error import error_rows
 from benchmarks.interleaved import DType, median_milliseconds
 from benchmarks.report import Machine, Report, Row, publish
 from kernels.cpu import huge_pages
@@ -93,6 +95,9 @@ def main(
     runs: Annotated[
         int, typer.Option(help="Of a prefill; a decode step has ten times as many.")
     ] = 3,
+    errors: Annotated[
+        bool, typer.Option(help="Compares results with float64's instead, of TinyLlama's heads.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json")] = False,
     output: Path | None = None,
 ) -> None:
@@ -101,6 +106,10 @@ def main(
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     kernels, shape = CpuKernels(getattr(torch, dtype.value)), SHAPES[model]
+    if errors:
+        title = f"attention in {dtype.value}: root of the mean squared error"
+        publish(Report(title, Machine.measure(), list(error_rows(kernels))), as_json, output)
+        return
     has_bars = (model, dtype) == (Model.tinyllama, DType.bfloat16)
     rows = [
         _measure(kernels, shape, workload, runs, has_bars)
