@@ -27,14 +27,17 @@ class _ParentGoneError(Exception):
 
 
 class Channel:
-    """Commands from the parent and replies to it, one message each."""
+    """Commands from the parent and replies to it, one message each.
+
+    Both sockets connect at once, and never again: their path goes with the first reply.
+    """
 
     def __init__(self, endpoint: str, parent: int) -> None:
         self._parent = parent
         context = zmq.Context()
-        self._commands, self._replies = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        self._commands, self.replies = context.socket(zmq.PULL), context.socket(zmq.PUSH)
         self._commands.connect(endpoint + "-commands")
-        self._replies.connect(endpoint + "-replies")
+        self.replies.connect(endpoint + "-replies")
         self._decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)
 
     def receive(self, timeout: float) -> Command | None:
@@ -45,10 +48,10 @@ class Channel:
         return None
 
     def send(self, reply: Reply) -> None:
-        while not self._replies.poll(1000, zmq.POLLOUT):  # nobody has connected
+        while not self.replies.poll(1000, zmq.POLLOUT):  # nobody has connected
             if os.getppid() != self._parent:
                 raise _ParentGoneError
-        self._replies.send(msgspec.msgpack.encode(reply))
+        self.replies.send(msgspec.msgpack.encode(reply))
 
 
 def main() -> int:

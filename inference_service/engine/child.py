@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -24,10 +25,15 @@ _MAX_REPLIES = 1000
 
 
 class EngineChild:
-    """`python -m <module>` with two sockets on a private path; used once."""
+    """`python -m <module>` with two sockets on a private path; used once.
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        self._endpoint = endpoint
+    The path goes as soon as the child is connected, which is before its first reply: nobody else
+    can connect then, and nothing is left of it if this process is killed.
+    """
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="lorikeet-engine-")
+        self._endpoint = endpoint = f"ipc://{self._directory.name}/engine"
         self._commands = context.socket(zmq.PUSH)
         self._replies = zmq.asyncio.Context.shadow(context).socket(zmq.PULL)
         self._commands.sndhwm = _MAX_COMMANDS
@@ -62,8 +68,11 @@ class EngineChild:
     async def replies(self) -> AsyncIterator[Reply]:
         """Until cancelled; msgspec.DecodeError for a message that is none of ours."""
         decoder = msgspec.msgpack.Decoder(Reply)
+        message = await self._replies.recv()
+        self._directory.cleanup()
         while True:
-            yield decoder.decode(await self._replies.recv())
+            yield decoder.decode(message)
+            message = await self._replies.recv()
 
     async def wait(self) -> int:
         """Its exit status once it has ended by itself, negative for a signal."""
@@ -81,6 +90,7 @@ class EngineChild:
                 self._log.cancel()
             self._commands.close(linger=0)
             self._replies.close(linger=0)
+            self._directory.cleanup()
 
     async def _end(self, at_once: bool) -> None:
         process = self._process

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -46,7 +44,6 @@ class ChildEngineClient(EngineCalls):
         self._patience = patience
         self._module = module
         self._on_health_change = on_health_change
-        self._directory = tempfile.TemporaryDirectory(prefix="lorikeet-engine-")
         self._context = zmq.Context()
         self._backoff = RestartBackoff()
         self._child: EngineChild | None = None
@@ -78,13 +75,12 @@ class ChildEngineClient(EngineCalls):
             with contextlib.suppress(asyncio.CancelledError):
                 await self._supervisor
         self._context.destroy(linger=0)
-        self._directory.cleanup()
 
     async def _supervise(self, started: asyncio.Future[None]) -> None:
         """One engine after another, until cancelled; the first must start."""
         try:
-            for number in itertools.count(1):
-                pause = await self._run_once(number, started)
+            while True:
+                pause = await self._run_once(started)
                 if not started.done():
                     started.set_exception(EngineDiedError("the engine did not start; see its log"))
                     return
@@ -95,9 +91,9 @@ class ChildEngineClient(EngineCalls):
             if not started.done():
                 started.cancel()
 
-    async def _run_once(self, number: int, started: asyncio.Future[None]) -> float:
+    async def _run_once(self, started: asyncio.Future[None]) -> float:
         """From the start of a process to its end; returns the seconds to wait before the next."""
-        child = self._child = EngineChild(self._context, f"ipc://{self._directory.name}/{number}")
+        child = self._child = EngineChild(self._context)
         self._began, self._ready_at = time.monotonic(), None
         is_over = False
         try:

@@ -9,6 +9,7 @@ missing compiler is an error; with --if-possible it is said, and no error.
 """
 
 import argparse
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -129,8 +130,10 @@ def _cache_directory() -> Path:
 
 @functools.cache
 def _private_directory() -> Path:
-    """This process's own, so that nobody else can put a library there."""
-    return Path(tempfile.mkdtemp(prefix="lorikeet-kernels-"))
+    """This process's own, so that nobody else can put a library there; gone when it ends."""
+    directory = tempfile.mkdtemp(prefix="lorikeet-kernels-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(directory)
 
 
 def _digest(sources: dict[str, tuple[str, ...]], flags: tuple[str, ...]) -> str:

@@ -2,8 +2,6 @@
 
 import sys
 
-import zmq
-
 from inference_service.engine.__main__ import Channel
 from inference_service.engine.request import Submit
 from inference_service.engine.self_report import EngineInfo
@@ -22,14 +20,11 @@ INFO = EngineInfo(
 
 
 def main() -> None:
-    endpoint, parent = sys.argv[1], int(sys.argv[2])
-    channel = Channel(endpoint, parent)
+    channel = Channel(endpoint=sys.argv[1], parent=int(sys.argv[2]))
     channel.send(INFO)
     while not isinstance(channel.receive(0.1), Submit):
         pass
-    replies = zmq.Context().socket(zmq.PUSH)
-    replies.connect(endpoint + "-replies")
-    replies.send(b"\xc1 not msgpack")
+    channel.replies.send(b"\xc1 not msgpack")
     while True:  # it lives on, and would say nothing more
         channel.receive(0.1)
 

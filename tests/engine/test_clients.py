@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -114,6 +115,36 @@ async def test_a_killed_engine_ends_its_streams_and_comes_back(model_path: Path)
         assert await tokens_of(client, [5, 6], SHORT) == before
         assert {reason for reason, count in client.ends.items() if count} == {"killed"}
     assert health == [True, False, True, False]
+
+
+def names_in(directory: str) -> list[str]:
+    return [path.name for path in Path(directory).iterdir()]
+
+
+async def test_a_running_engine_has_no_path(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that others could connect to, or that stays when its front end is killed."""
+    is_up = asyncio.Event()
+
+    def record(healthy: bool) -> None:
+        if healthy:
+            is_up.set()
+
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own are too long for a socket
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        config = EngineConfig(str(model_path), memory_bytes=8 << 20, num_threads=1)
+        client = ChildEngineClient(config, on_health_change=record)
+        async with contextlib.AsyncExitStack() as stack:
+            await client.start()
+            stack.push_async_callback(client.close)
+            assert names_in(directory) == []
+            is_up.clear()
+            assert client.process_id is not None
+            os.kill(client.process_id, signal.SIGKILL)
+            await asyncio.wait_for(is_up.wait(), 30)
+            assert names_in(directory) == []
+            assert await tokens_of(client, [5, 6], SHORT)
 
 
 async def test_a_checkpoint_it_cannot_serve_fails_the_start(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Compiling the C kernels where something is missing: it works, or it says what does not."""
 
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_without_openmp_the_kernels_use_one_thread(
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     check_kernels(select_kernels(CPU, torch.float32))
+
+
+def test_what_cannot_be_kept_goes_with_its_process(tmp_path: Path) -> None:
+    """As in an image whose user has no home: nothing piles up with every start."""
+    subprocess.run(
+        [sys.executable, "-c", "import torch, kernels.cpu.build as b; b.load_library('float32')"],
+        env={**os.environ, "XDG_CACHE_HOME": "/dev/null", "TMPDIR": str(tmp_path)},
+        check=True,
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_installation_compiles_what_a_start_loads(
