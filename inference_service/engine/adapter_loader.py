@@ -11,6 +11,7 @@ import torch
 
 from inference_service.engine.adapter_files import AdapterCorruptError, AdapterInvalidError
 from inference_service.engine.background import background_executor
+from inference_service.engine.load_pace import LoadPace
 from inference_service.engine.page_copier import PageCopier
 from inference_service.engine.page_image import PageImage, pack
 from inference_service.engine.peft_adapter import read_adapter
@@ -47,9 +48,10 @@ class AdapterLoader:
         dtype: torch.dtype,
         max_rank: int,
         copier: PageCopier,
+        pace: LoadPace,
     ) -> None:
         self._spec, self._page_elems, self._dtype = spec, page_elems, dtype
-        self._max_rank, self._copier = max_rank, copier
+        self._max_rank, self._copier, self._pace = max_rank, copier, pace
         self._executor = background_executor("adapter-loader")
         self._loading: dict[str, Future[LoadedImage]] = {}
 
@@ -67,6 +69,7 @@ class AdapterLoader:
         return [(digest, self._result(digest, self._loading.pop(digest))) for digest in done]
 
     def close(self) -> None:
+        self._pace.steps_run = False  # nobody is left to give way to
         self._executor.shutdown(wait=True, cancel_futures=True)
 
     def _result(self, digest: str, future: "Future[LoadedImage]") -> LoadedImage | Refusal:
@@ -82,8 +85,8 @@ class AdapterLoader:
 
     def _load(self, source: AdapterSource) -> LoadedImage:
         began = time.perf_counter()
-        spec = self._spec
-        matrices = read_adapter(source.path, spec, self._max_rank, self._dtype, source.files)
-        image = pack(matrices, spec.num_layers, len(spec.modules), self._page_elems, self._dtype)
+        spec, dtype, rest = self._spec, self._dtype, self._pace.begin()
+        matrices = read_adapter(source.path, spec, self._max_rank, dtype, source.files, rest)
+        image = pack(matrices, spec.num_layers, len(spec.modules), self._page_elems, dtype, rest)
         image = image.with_pages(self._copier.stage(image.pages))
         return LoadedImage(image, time.perf_counter() - began)

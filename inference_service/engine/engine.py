@@ -72,6 +72,7 @@ class Engine:
             vocab_size=runner.spec.vocab_size,
             base_weight_bytes=runner.base_weight_bytes,
             block_tokens=runner.layout.block_tokens,
+            fills_processors=self._memory.pace.fills_processors,
         )
 
     @property
@@ -116,6 +117,7 @@ class Engine:
         replies = self._calls.answer()
         outputs = [refused(s.request_id, refusal) for s, refusal in self._admission.refuse(news)]
         outputs += self._run()
+        self._memory.pace.steps_run = self._scheduler.num_running > 0
         if outputs:
             replies.append(StepOutput(outputs))
         return replies

@@ -11,6 +11,7 @@ from inference_service.engine.config import EngineConfig
 from inference_service.engine.device_memory import read_device_memory
 from inference_service.engine.eviction import EvictionQueue, RebuildCosts
 from inference_service.engine.host_tier import HostTier
+from inference_service.engine.load_pace import LoadPace, steps_fill_processors
 from inference_service.engine.model_runner import ModelRunner
 from inference_service.engine.page_copier import make_page_copier
 from inference_service.engine.page_pool import PagePool, PageUse
@@ -38,14 +39,20 @@ class EngineMemory:
             keys if config.prefix_caching else None,
         )
         self.host = HostTier(config.host_memory_bytes, config.max_cpu_loras)
-        self._copier = make_page_copier(runner.arena)
         is_one_memory = runner.device.type == "cpu"
+        self.pace = LoadPace(fills_processors=is_one_memory and steps_fill_processors())
+        self._copier = make_page_copier(runner.arena, self.pace)
         self.cache = AdapterCache(self.pool, self._copier, self._idle, self._costs)
         self.arena = ArenaMemory(
             self.pool, self._idle, self._prefixes, self.cache, self.host if is_one_memory else None
         )
         loader = AdapterLoader(
-            runner.spec, layout.page_elems, runner.dtype, config.max_lora_rank, self._copier
+            runner.spec,
+            layout.page_elems,
+            runner.dtype,
+            config.max_lora_rank,
+            self._copier,
+            self.pace,
         )
         self.adapters = AdapterManager(
             self.pool,

@@ -23,10 +23,12 @@ from typing import Protocol
 import torch
 
 from inference_service.engine.background import background_executor
+from inference_service.engine.load_pace import LoadPace
 
 # Smaller ones are a few milliseconds of memcpy. A thread that gives way to a busy engine's steps
 # takes many times as long, and whoever waits for the adapter waits for one more step.
 _INLINE_BYTES = 32 << 20
+_PIECE_BYTES = 4 << 20  # half a millisecond of it
 
 
 class Copy(Protocol):
@@ -55,16 +57,17 @@ class PageCopier(Protocol):
         """Waits for the copies under way."""
 
 
-def make_page_copier(arena: torch.Tensor) -> PageCopier:
-    """The copier for an arena [num_pages, page_elems]."""
-    return CudaPageCopier(arena) if arena.device.type == "cuda" else HostPageCopier(arena)
+def make_page_copier(arena: torch.Tensor, pace: LoadPace | None = None) -> PageCopier:
+    """The copier for an arena [num_pages, page_elems]; without a `pace`, a copy never rests."""
+    return CudaPageCopier(arena) if arena.device.type == "cuda" else HostPageCopier(arena, pace)
 
 
 class HostPageCopier:
     """For an arena in host memory: large copies are made on a thread, small ones at once."""
 
-    def __init__(self, arena: torch.Tensor) -> None:
+    def __init__(self, arena: torch.Tensor, pace: LoadPace | None = None) -> None:
         self._arena = arena
+        self._pace = pace or LoadPace(fills_processors=False)
         self._executor = background_executor("page-copier")
 
     def stage(self, pages: torch.Tensor) -> torch.Tensor:
@@ -72,7 +75,7 @@ class HostPageCopier:
 
     def copy(self, pages: torch.Tensor, page_ids: list[int]) -> Copy:
         if pages.nbytes > _INLINE_BYTES:
-            return _ThreadCopy(self._executor.submit(_copy_runs, self._arena, pages, page_ids))
+            return _ThreadCopy(self._executor.submit(self._copy_in_pieces, pages, page_ids))
         _copy_runs(self._arena, pages, page_ids)
         return _FinishedCopy()
 
@@ -81,6 +84,14 @@ class HostPageCopier:
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
+
+    def _copy_in_pieces(self, pages: torch.Tensor, page_ids: list[int]) -> None:
+        rest = self._pace.begin()
+        piece = max(1, _PIECE_BYTES // pages[0].nbytes)
+        for begin in range(0, len(page_ids), piece):
+            end = begin + piece
+            _copy_runs(self._arena, pages[begin:end], page_ids[begin:end])
+            rest()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from inference_service.engine.load_pace import Rest, no_rest
 from inference_service.engine.peft_adapter import LoraMatrices
 from kernels.layouts import ALIGNMENT, CHUNK_ROWS
 
@@ -51,6 +52,7 @@ def pack(
     num_modules: int,
     page_elems: int,
     dtype: torch.dtype,
+    rest: Rest = no_rest,
 ) -> PageImage:
     """Cuts every matrix into chunks of at most 16 rank rows; a chunk never straddles a page.
 
@@ -69,6 +71,7 @@ def pack(
     flat = pages.view(-1)
     for chunk, offset in zip(chunks, offsets, strict=True):
         flat[offset : offset + chunk.numel()] = chunk.flatten().to(dtype)
+        rest()
     max_rank = max(part.rank for part in matrices)
     return PageImage(pages, descriptors, torch.tensor(offsets, dtype=torch.int64), max_rank)
 

@@ -1,21 +1,24 @@
 """A PEFT adapter directory as matrices. The registry validated it; the engine trusts nothing."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from adapter_format.artifact import MAX_CONFIG_BYTES, WEIGHTS_FILE, Reading, read_artifact
 from adapter_format.base_modules import BaseModules, LinearShape
 from adapter_format.config_fields import CONFIG_FILE, unsafe_violations
-from adapter_format.lora_tensors import are_finite, tensor_names
-from adapter_format.safetensors_header import TensorInfo
+from adapter_format.lora_tensors import tensor_names
+from adapter_format.safetensors_header import LENGTH_BYTES, MAX_HEADER_BYTES, TensorInfo
 from adapter_format.strict_json import StrictJsonError, parse_object
 from adapter_format.violation import Violation
 from inference_service.engine.adapter_files import AdapterInvalidError, read_file
+from inference_service.engine.load_pace import Rest, no_rest
 from inference_service.engine.request import DeclaredFile
 from inference_service.models.spec import DecoderSpec
 
@@ -45,18 +48,23 @@ def read_adapter(
     max_rank: int,
     dtype: torch.dtype = torch.float32,
     files: Mapping[str, DeclaredFile] | None = None,
+    rest: Rest = no_rest,
 ) -> list[LoraMatrices]:
-    """Every matrix pair of the adapter in `path`, in float32 but within the range of `dtype`.
+    """Every matrix pair of the adapter in `path`, in `dtype`.
 
     Raises AdapterInvalidError, or AdapterCorruptError when the files are not those declared.
     Whatever the files say, no more is read or allocated than they hold.
     """
-    config = _parsed(read_file(path / CONFIG_FILE, files, max_bytes=MAX_CONFIG_BYTES))
-    weights = read_file(path / WEIGHTS_FILE, files)
-    file = BytesIO(weights)
-    reading = read_artifact(config, file, len(weights), _base_modules(spec), max_rank)
+    config = _parsed(read_file(path / CONFIG_FILE, files, max_bytes=MAX_CONFIG_BYTES).tobytes())
+    weights = read_file(path / WEIGHTS_FILE, files, rest=rest)
+    begin = BytesIO(weights[: LENGTH_BYTES + MAX_HEADER_BYTES])
+    reading = read_artifact(config, begin, len(weights), _base_modules(spec), max_rank)
     _refuse([*unsafe_violations(config), *reading.violations])
-    return list(_matrices(file, reading, spec, dtype))
+    matrices = []
+    for pair in _matrices(weights, reading, spec, dtype):
+        matrices.append(pair)
+        rest()
+    return matrices
 
 
 def _parsed(config_text: bytes) -> dict[str, Any]:
@@ -86,36 +94,44 @@ def _refuse(violations: list[Violation]) -> None:
 
 
 def _matrices(
-    file: BytesIO, reading: Reading, spec: DecoderSpec, dtype: torch.dtype
+    weights: memoryview, reading: Reading, spec: DecoderSpec, dtype: torch.dtype
 ) -> Iterator[LoraMatrices]:
     assert reading.lora is not None, "nothing was wrong with the config"
     assert reading.header is not None, "nothing was wrong with the header"
     tensors = {tensor.name: tensor for tensor in reading.header.tensors}
-    start = reading.header.data_start
+    data = weights[reading.header.data_start :]
     for layer in range(spec.num_layers):
         for index, module in enumerate(spec.modules):
             path = spec.module_path(layer, module)
             lora = reading.lora.modules.get(path)
             if lora is not None:
-                a, b = (_read_tensor(file, start, tensors[name]) for name in tensor_names(path))
-                scaled = b.T.contiguous() * lora.scaling
-                _check_range(f"{path}: A", a, dtype)
-                _check_range(f"{path}: B times {lora.scaling:g}", scaled, dtype)
-                yield LoraMatrices(layer, index, a, scaled)
+                names = tensor_names(path)
+                a, b = (_tensor(data, tensors[name]) for name in names)
+                _check(f"{path}: A", names[0], a, 1.0, dtype)
+                _check(f"{path}: B times {lora.scaling:g}", names[1], b, lora.scaling, dtype)
+                yield LoraMatrices(layer, index, a.to(dtype), _scaled(b.T, lora.scaling, dtype))
 
 
-def _check_range(what: str, matrix: torch.Tensor, dtype: torch.dtype) -> None:
-    low, high = torch.aminmax(matrix)
-    if max(-low, high) > torch.finfo(dtype).max:
+def _tensor(data: memoryview, tensor: TensorInfo) -> torch.Tensor:
+    """One tensor where it lies in the file; its shape was held against the base model's."""
+    flat = np.frombuffer(data[tensor.begin : tensor.end], np.uint8)
+    dtype = _DTYPES[tensor.dtype]
+    is_aligned = flat.ctypes.data % dtype.itemsize == 0  # a header may be of any length
+    return torch.from_numpy(flat if is_aligned else flat.copy()).view(dtype).view(tensor.shape)
+
+
+def _check(what: str, name: str, matrix: torch.Tensor, scaling: float, dtype: torch.dtype) -> None:
+    """Refuses elements that are no finite numbers, or would be none in `dtype`, scaled."""
+    low, high = torch.aminmax(matrix)  # both are no number as soon as one element is none
+    largest = max(-low.item(), high.item())
+    if not math.isfinite(largest):
+        raise AdapterInvalidError(f"{name} has an element that is infinite or not a number")
+    if largest * abs(scaling) > torch.finfo(dtype).max:
         raise AdapterInvalidError(f"{what} overflows {dtype}, in which this engine computes")
 
 
-def _read_tensor(file: BytesIO, start: int, tensor: TensorInfo) -> torch.Tensor:
-    """One tensor in float32; its shape was held against the base model's."""
-    file.seek(start + tensor.begin)
-    data = bytearray(tensor.end - tensor.begin)
-    if file.readinto(data) != len(data):
-        raise AdapterInvalidError(f"{WEIGHTS_FILE} ends inside {tensor.name}")
-    if not are_finite(data, tensor.dtype):
-        raise AdapterInvalidError(f"{tensor.name} has an element that is infinite or not a number")
-    return torch.frombuffer(data, dtype=_DTYPES[tensor.dtype]).view(tensor.shape).float()
+def _scaled(matrix: torch.Tensor, scaling: float, dtype: torch.dtype) -> torch.Tensor:
+    """`matrix` times `scaling`, contiguous. Computed in float32 and rounded once, as torch does
+    with the elements of a 16-bit type."""
+    matrix = matrix.contiguous()
+    return (matrix if matrix.dtype == dtype else matrix.float()).mul(scaling).to(dtype)

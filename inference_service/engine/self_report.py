@@ -75,7 +75,10 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
 
 
 class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
-    """What the engine is, sent once when it is ready."""
+    """What the engine is, sent once when it is ready.
+
+    `fills_processors`: its steps take every processor that it may use.
+    """
 
     device: str
     dtype: str
@@ -86,3 +89,4 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
     vocab_size: int
     base_weight_bytes: int
     block_tokens: int
+    fills_processors: bool = False

@@ -15,6 +15,7 @@ from inference_service.engine.adapter_files import declared_files
 from inference_service.engine.adapter_loader import AdapterLoader, AdapterSource, LoadedImage
 from inference_service.engine.config import EngineConfig
 from inference_service.engine.engine import Engine
+from inference_service.engine.load_pace import LoadPace
 from inference_service.engine.page_copier import HostPageCopier
 from inference_service.engine.readiness import Refusal
 from inference_service.engine.request import Load, Loaded, Refused, SamplingOptions, Submit
@@ -33,7 +34,8 @@ class Reader:
         spec = read_spec(model_path)
         page_elems = 4096
         copier = HostPageCopier(torch.zeros(1, page_elems))
-        self._loader = AdapterLoader(spec, page_elems, torch.float32, 64, copier)
+        pace = LoadPace(fills_processors=False)
+        self._loader = AdapterLoader(spec, page_elems, torch.float32, 64, copier, pace)
 
     def load(self, *sources: AdapterSource) -> list[LoadedImage | Refusal]:
         """What becomes of each."""
@@ -42,7 +44,7 @@ class Reader:
         results: dict[str, LoadedImage | Refusal] = {}
         while len(results) < len(sources):
             results |= dict(self._loader.finished())
-            time.sleep(0.001)  # a loader is less urgent than whoever spins
+            time.sleep(0.001)
         return [results[str(number)] for number in range(len(sources))]
 
     def close(self) -> None:
