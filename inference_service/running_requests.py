@@ -37,6 +37,11 @@ class RunningRequests:
             if record.tenant and tenant in (None, record.tenant)
         ]
 
+    @property
+    def are_generating(self) -> bool:
+        """Whether one of them is past its first token."""
+        return any(record.first_token is not None for record in self._records.values())
+
     @contextmanager
     def record(self, request_id: str, deadline: Deadline) -> Iterator[RequestRecord]:
         """A record for as long as the block runs; its observers are told when it ends.

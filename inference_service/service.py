@@ -85,6 +85,7 @@ class InferenceService:
             settings.data_dir / "adapters",
             ObservedReader(reader, self._telemetry.downloads),
             max_bytes=int(settings.adapter_disk_budget),
+            is_busy=self._are_processors_busy,
         )
         per_tenant = settings.max_waiting_requests_per_tenant or settings.max_waiting_requests
         self._admission = Admission(
@@ -121,6 +122,10 @@ class InferenceService:
         self._publishing = asyncio.create_task(self._health.publish(self._server))
         logger.info("serving %s on %s", self._settings.base_model, address)
         return address
+
+    def _are_processors_busy(self) -> bool:
+        """Whether steps run on all of them, for streams that wait for their next token."""
+        return self._engine.info.fills_processors and self.requests.are_generating
 
     async def stop(self) -> None:
         """Lets running streams end within the grace, then ends everything; also after a failure."""

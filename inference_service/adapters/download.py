@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from inference_service.adapters.artifact import Artifact, ArtifactFile
+from inference_service.adapters.download_pace import DownloadPace
 from inference_service.adapters.file_sink import FileSink
 from inference_service.adapters.registry_client import registry_unavailable
 from lorikeet.rpc.errors import UnavailableError
@@ -44,8 +45,8 @@ class ArtifactReader(Protocol):
 class Downloader:
     """Fetches whole artifacts."""
 
-    def __init__(self, reader: ArtifactReader) -> None:
-        self._reader = reader
+    def __init__(self, reader: ArtifactReader, pace: DownloadPace) -> None:
+        self._reader, self._pace = reader, pace
 
     async def fetch(
         self, artifact: Artifact, tenant: str, directory: Path, on_progress: OnProgress
@@ -98,9 +99,9 @@ class Downloader:
                     chunk = await anext(chunks, None)
                 if chunk is None:
                     return
-                _check(chunk, sink, file)
-                await asyncio.to_thread(sink.write, chunk.data)
+                await asyncio.to_thread(_take, chunk, sink, file)
                 yield
+                await self._pace.rest(len(chunk.data))
 
     async def _pause(self, failures: int, error: Exception) -> None:
         if failures >= _MAX_FAILURES:
@@ -114,9 +115,11 @@ class Downloader:
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
 
 
-def _check(chunk: registry_pb2.ReadArtifactResponse, sink: FileSink, file: ArtifactFile) -> None:
+def _take(chunk: registry_pb2.ReadArtifactResponse, sink: FileSink, file: ArtifactFile) -> None:
+    """Checks a chunk and writes it: milliseconds, so not for the event loop."""
     is_next = chunk.data and chunk.offset == sink.size_bytes
     if not is_next or zlib.crc32(chunk.data) != chunk.crc32:
         raise _DamagedChunkError(f"a chunk of {file.file_name} at {sink.size_bytes}")
     if sink.size_bytes + len(chunk.data) > file.size_bytes:
         raise CorruptDownloadError(f"{file.file_name} is longer than declared")
+    sink.write(chunk.data)

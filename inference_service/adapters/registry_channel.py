@@ -24,6 +24,9 @@ _OPTIONS: Final = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),  # also how long a connection attempt may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # With it, the window grows until a whole adapter is on its way before any of it is asked for,
+    # and a download cannot be slowed down. A message, a megabyte, is let through in any case.
+    ("grpc.http2.bdp_probe", 0),
 ]
 
 

@@ -10,7 +10,7 @@ Owner of all its state, on one event loop: only checks and file writes run in th
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from inference_service.adapters.download import (
     Downloader,
     OnProgress,
 )
+from inference_service.adapters.download_pace import DownloadPace
 from inference_service.adapters.leases import Leases
 from inference_service.adapters.store_errors import NO_SPACE, corrupt, disk_full
 from inference_service.adapters.store_records import Entry, Flight, Partial
@@ -36,9 +37,17 @@ logger = logging.getLogger(__name__)
 class AdapterStore:
     """Keeps adapters on disk within a byte budget; forgets the least recently used first."""
 
-    def __init__(self, root: Path, reader: ArtifactReader, *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        reader: ArtifactReader,
+        *,
+        max_bytes: int,
+        is_busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`is_busy` tells when downloads are to go slowly: see DownloadPace."""
         self._disk = AdapterDisk(root)
-        self._downloader = Downloader(reader)
+        self._downloader = Downloader(reader, DownloadPace(is_busy))
         self._max_bytes = max_bytes
         self._entries: dict[str, Entry] = {}  # least recently used first
         self._partials: dict[str, Partial] = {}  # the oldest first

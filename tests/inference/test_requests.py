@@ -52,8 +52,10 @@ async def test_a_request_is_listed_from_the_gate_to_its_end(world: World) -> Non
     assert waiting.prompt_tokens == start.num_prompt_tokens > 0
     assert waiting.completion_tokens == 0
     assert not waiting.HasField("time_to_first_token")
+    assert not world.service.requests.are_generating
     async with held(world, user, [tokens(70), tokens(71, 72)]):
         (running,) = await listed(user)
+        assert world.service.requests.are_generating
     assert running.state == pb.REQUEST_STATE_RUNNING
     assert (running.completion_tokens, running.adapter_version) == (3, "")
     assert running.time_to_first_token.ToNanoseconds() <= running.age.ToNanoseconds()

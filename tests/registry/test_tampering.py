@@ -13,6 +13,7 @@ import pytest
 
 from inference_service.adapters.artifact import Artifact
 from inference_service.adapters.download import CorruptDownloadError, Downloader
+from inference_service.adapters.download_pace import DownloadPace
 from lorikeet.admin import AsyncAdminClient
 from lorikeet.rpc.errors import DataLossError
 from protos import registry_pb2 as pb
@@ -75,7 +76,8 @@ async def test_changed_bytes_are_never_taken_for_the_registered_ones(
     objects = world.registry.data_dir / "objects"
     first, second = (objects / version.storage_path for version in versions)
     artifact = Artifact.from_version(versions[0])
-    downloader, detected = Downloader(Reader(world.acme)), Counter[str]()
+    downloader = Downloader(Reader(world.acme), DownloadPace(lambda: False))
+    detected = Counter[str]()
     registry = world.registry
     sdk = AsyncAdminClient(registry.address, api_key=registry.credentials["admin"])
     sound = {name: (first / name).read_bytes() for name in (CONFIG, WEIGHTS)}
