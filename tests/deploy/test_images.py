@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-EXTRA = ("huggingface_hub", "msgspec", "zmq", "safetensors", "tokenizers", "torch", "transformers")
+EXTRA = ("huggingface_hub", "zmq", "safetensors", "tokenizers", "torch", "transformers")
 
 
 def packages() -> set[str]:
