@@ -1,15 +1,16 @@
 """Plain-torch twins of every kernel: the definition the fast ones are tested against, and the
 fallback where there is no compiler. Same signatures, any device, any floating dtype."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
+from kernels.adapted_linear import AdaptedLinear
 from kernels.layouts import CHUNK_ROWS, HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
 from kernels.linear import PlainLinear
 
 
-class ReferenceKernels:
+class ReferenceKernels(AdaptedLinear):
     """Each method documents the operation; the other implementations only say what differs."""
 
     name = "reference"
@@ -159,20 +160,6 @@ class ReferenceKernels:
                 columns = slice(part.out_start, part.out_start + part.out_features)
                 delta = (x[rows].float() @ a.float().T) @ b.float()
                 y[rows, columns] += delta.to(y.dtype)
-
-    def adapted_linear(
-        self,
-        linear: Callable[[torch.Tensor], torch.Tensor],
-        x: torch.Tensor,
-        arena: torch.Tensor,
-        plan: LoraPlan,
-        site: LoraSite,
-        layer: int,
-    ) -> torch.Tensor:
-        """A linear layer and what the adapters add to it: linear(x), then lora_apply."""
-        y = linear(x)
-        self.lora_apply(y, x, arena, plan, site, layer)
-        return y
 
 
 def _rms_norm(x: torch.Tensor, weight: torch.Tensor, epsilon: float) -> torch.Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from kernels.adapted_linear import AdaptedLinear
 from kernels.cpu.build import has_amx, load_library
 from kernels.cpu.linear import OneDnnLinear, PackedLinear
 from kernels.layouts import HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
@@ -57,7 +58,7 @@ _SIGNATURES = {
 }
 
 
-class CpuKernels:
+class CpuKernels(AdaptedLinear):
     """Kernels for one element type; tensors must be of it, on the CPU, with unit inner stride."""
 
     name = "cpu"
@@ -214,9 +215,7 @@ class CpuKernels:
         layer: int,
     ) -> torch.Tensor:
         if not isinstance(linear, PackedLinear):
-            y = linear(x)
-            self.lora_apply(y, x, arena, plan, site, layer)
-            return y
+            return super().adapted_linear(linear, x, arena, plan, site, layer)
         x, y, packed_x = linear.room_for(x)
         self.library.adapted_gemm(
             *(linear.address, self._address_of(plan, arena), site.table.data_ptr()),

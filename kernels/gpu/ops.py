@@ -1,10 +1,11 @@
 """The Triton kernels behind the signatures of kernels/reference.py."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import triton
 
+from kernels.adapted_linear import AdaptedLinear
 from kernels.gpu import attention, elementwise, kv_cache
 from kernels.gpu.lora_ops import LoraOps
 from kernels.layouts import HeadNorm, KvLayout, LoraPlan, LoraSite, TokenBatch
@@ -15,7 +16,7 @@ _TILE_ROWS = 64  # query rows that share them in a prefill
 _SMALLEST_DOT = 16
 
 
-class TritonKernels:
+class TritonKernels(AdaptedLinear):
     """Kernels for float32, bfloat16 and float16 tensors on a GPU with unit inner stride."""
 
     name = "triton"
@@ -145,19 +146,6 @@ class TritonKernels:
         layer: int,
     ) -> None:
         self._lora.apply(y, x, arena, plan, site, layer)
-
-    def adapted_linear(
-        self,
-        linear: Callable[[torch.Tensor], torch.Tensor],
-        x: torch.Tensor,
-        arena: torch.Tensor,
-        plan: LoraPlan,
-        site: LoraSite,
-        layer: int,
-    ) -> torch.Tensor:
-        y = linear(x)
-        self.lora_apply(y, x, arena, plan, site, layer)
-        return y
 
 
 def _cache(arena: torch.Tensor, layout: KvLayout, layer: int, batch: TokenBatch) -> tuple:
