@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import torch
@@ -22,6 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.attention_error import error_rows
 from benchmarks.interleaved import DType, median_milliseconds
+from benchmarks.options import AsJson, Output, Threads
 from benchmarks.report import Machine, Report, Row, publish
 from kernels.cpu import huge_pages
 from kernels.cpu.ops import CpuKernels
@@ -90,7 +90,7 @@ WORKLOADS = (
 
 def main(
     model: Model = Model.tinyllama,
-    threads: Annotated[int, typer.Option(help="0: torch's own choice.")] = 0,
+    threads: Threads = 0,
     dtype: DType = DType.bfloat16,
     runs: Annotated[
         int, typer.Option(help="Of a prefill; a decode step has ten times as many.")
@@ -98,8 +98,8 @@ def main(
     errors: Annotated[
         bool, typer.Option(help="Compares results with float64's instead, of TinyLlama's heads.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
-    output: Path | None = None,
+    as_json: AsJson = False,
+    output: Output = None,
 ) -> None:
     """Times the attention of all layers for each workload."""
     if threads:

@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.options import AsJson, Layers
 from benchmarks.synthetic import write_adapter, write_tinyllama
 from inference_service.engine.adapter_files import declared_files
 from inference_service.engine.config import EngineConfig
@@ -95,10 +96,10 @@ class Decoding:
 
 
 def main(
-    layers: Annotated[int, typer.Option(help="Of TinyLlama's shape; 22 is the whole.")] = 4,
+    layers: Layers = 4,
     rank: int = 64,
     windows: Annotated[int, typer.Option(help="Of each kind.")] = 6,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Alternates quiet windows and windows with loads, after a warm-up of one of each."""
     with tempfile.TemporaryDirectory() as root:

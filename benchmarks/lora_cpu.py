@@ -27,6 +27,7 @@ from rich.progress import track
 
 from benchmarks.interleaved import DType, clock, read_bandwidth
 from benchmarks.lora_step import LoraStep, Matrices
+from benchmarks.options import AsJson, Threads
 from benchmarks.report import Machine, Report, Row, publish
 from kernels.cpu.build import supported_isas
 from kernels.cpu.ops import CpuKernels
@@ -170,9 +171,9 @@ def _row(setting: Setting, kernels: CpuKernels, runs: int) -> Row:
 def main(
     dtype: Annotated[DType | None, typer.Option(help="Both, unless one is named.")] = None,
     isa: Annotated[str, typer.Option(help="Empty: the best this processor has.")] = "",
-    threads: Annotated[int, typer.Option(help="0: torch's own choice.")] = 0,
+    threads: Threads = 0,
     runs: Annotated[int, typer.Option(help="Steps of decode; a third of them of prefill.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
     output: Annotated[Path | None, typer.Option(help="A file for the JSON.")] = None,
 ) -> None:
     """Times a step of every setting."""

@@ -31,6 +31,7 @@ from benchmarks.mlflow_server import (
     running_mlflow,
     version_of,
 )
+from benchmarks.options import AsJson
 from benchmarks.processor_time import processor_seconds
 from benchmarks.registry_report import FEW, Latency, Report, Throughput, machine, print_report
 from benchmarks.registry_server import RegistryServer, fill, running_registry
@@ -72,7 +73,7 @@ def main(
     first: Annotated[int, typer.Option(help="Names asked for after a restart.")] = 3000,
     mlflow_dir: Annotated[Path, typer.Option(help="MLflow's own environment.")] = _MLFLOW_DIR,
     only_mlflow: Annotated[bool, typer.Option(help="Leave out few and many adapters.")] = False,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measures everything; some minutes."""
     plan = Plan(seconds, rounds, adapters, first)
